@@ -35,6 +35,7 @@ from memory.bank_check import BankCheck
 from memory.bank_text import BankText
 from memory.cache.loader import FrameLoader
 from memory.cache.tiers import FrameTiers
+from memory.compaction.compaction import Compaction
 from memory.embeddings.bank_embeddings import BankEmbeddings
 from memory.encoder_window import EncoderWindow
 from memory.library.library import Library
@@ -79,7 +80,7 @@ class MemoryBank:
 
     Parts: `catalog` (what is stored), `text` (lines and vectors), `embeddings` (rows of further
     frame embedders), `findings` (a cache of what a model said of each segment), `check` (damage
-    and repair), `window` (where an encoder resumes).
+    and repair), `compaction` (old segments in fewer bits), `window` (where an encoder resumes).
     """
 
     def __init__(
@@ -135,6 +136,7 @@ class MemoryBank:
         self._writer: WriterLock | None = None
         # one thread writes at a time: several streams share a bank. Taken before any other lock.
         self._writing = threading.RLock()
+        self.compaction = Compaction(self._store, self._cuts, self.begin_writing, self._writing)
 
     @classmethod
     def open(

@@ -16,7 +16,7 @@ from memory.storage.atomic import TEMPORARY, remove_file, set_aside
 from memory.storage.catalog import SegmentRow
 from memory.storage.file_access import NO_RIGHTS, Entry, lacks_rights, reason, walk
 from memory.storage.os_errors import as_user_errors
-from memory.storage.segments import segment_file
+from memory.storage.segments import replacement, segment_file
 from memory.store import DiskStore, window_range
 from memory.text import rows as text_rows
 from memory.text.store import TextProblem
@@ -68,7 +68,8 @@ class BankCheck:
             expected = set(self._video_paths())
             problems += self.verify_videos()
             for row in store.catalog.all_segments():
-                expected.add(store.path(row.video_id, row.number))
+                path = store.path(row.video_id, row.number)
+                expected.add(replacement.file_of(path, row.checksum))
                 problems += self._segment(row)
             problems += self._gaps()
             expected |= self._window_paths()
@@ -199,7 +200,7 @@ class BankCheck:
         ]
 
     def _segment(self, row: SegmentRow) -> list[Problem]:
-        path = self._store.path(row.video_id, row.number)
+        path = replacement.file_of(self._store.path(row.video_id, row.number), row.checksum)
 
         def problem(kind: str, text: str) -> list[Problem]:
             return [Problem(kind, path, text, row.video_id, row.number)]

@@ -29,7 +29,7 @@ from memory.storage.catalog import Catalog, SegmentRow, VideoRow, row_problems
 from memory.storage.catalog_writer import CatalogWriter
 from memory.storage.database import CatalogDamagedError, Database
 from memory.storage.file_access import DAMAGED, why_not_regular
-from memory.storage.segments import segment_file
+from memory.storage.segments import replacement, segment_file
 from memory.storage.segments.recent_window import RecentWindow
 from memory.storage.segments.segment_file import Head
 from memory.text import rows as text_rows
@@ -88,7 +88,8 @@ def strangers(root: Path, database: Database) -> str | None:
         begin = 0 if record is None or record.pruned is None else record.pruned.first
         for head, path in _heads(folder):
             if head.number in seals:
-                is_same = segment_file.read_seal(path) == seals[head.number]
+                seal = seals[head.number]
+                is_same = segment_file.read_seal(replacement.file_of(path, seal)) == seal
                 matching, differing = matching + is_same, differing + (not is_same)
             elif head.number >= begin:
                 unlisted += 1

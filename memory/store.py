@@ -72,7 +72,7 @@ from memory.storage.catalog import Catalog, CatalogChanges, Pruned, SegmentRow, 
 from memory.storage.catalog_writer import CatalogWriter
 from memory.storage.database import Database
 from memory.storage.file_access import lacks_rights, reason
-from memory.storage.segments import segment_file
+from memory.storage.segments import replacement, segment_file
 from memory.storage.segments.recent_window import RecentWindow
 from memory.storage.segments.segment_codec import StorageFormat
 from memory.text import rows as text_rows
@@ -167,6 +167,9 @@ class DiskStore:
             video = self.catalog.video(folder.name)
             keep = set() if video is None else {video_record.NAME}
             numbers = self.catalog.numbers(folder.name)
+            for path in replacement.left_in(folder):
+                row = self.catalog.segment(folder.name, int(path.stem))
+                replacement.settle(path, None if row is None else row.checksum)
             keep |= {self.path(folder.name, number).name for number in numbers}
             for path in folder.iterdir():
                 if path.name not in keep:
@@ -388,13 +391,20 @@ class DiskStore:
     def _trim_window(self, video_id: str) -> None:
         self.window.keep_only(video_id, window_range(self.window_numbers(video_id)))
 
-    def _read(self, video_id: str, number: int, read: Callable[[Path, SegmentRow], T]) -> T:
+    def _read(
+        self,
+        video_id: str,
+        number: int,
+        read: Callable[[Path, SegmentRow], T],
+        *,
+        again: bool = True,
+    ) -> T:
         """The result of `read` for an acknowledged segment."""
         row = self.catalog.segment(video_id, number)
         if row is None:
             self._refuse_pruned(video_id, number)
             raise KeyError((video_id, number))
-        path = self.path(video_id, number)
+        path = replacement.file_of(self.path(video_id, number), row.checksum)
         try:
             if path.stat().st_size != row.nbytes:
                 raise segment_file.DamagedError(
@@ -403,9 +413,19 @@ class DiskStore:
             return read(path, row)
         except (OSError, segment_file.DamagedError) as error:
             self._refuse_pruned(video_id, number)
+            if again and self._is_replaced(path, row):
+                return self._read(video_id, number, read, again=False)
             text = reason(error) if isinstance(error, OSError) else error
             what = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({text})"
             raise self._damage_error(path, what) from error
+
+    def _is_replaced(self, path: Path, row: SegmentRow) -> bool:
+        """Whether a segment's file was replaced between its row and the read."""
+        now = self.catalog.segment(row.video_id, row.number)
+        own = self.path(row.video_id, row.number)
+        return now is not None and (
+            now.checksum != row.checksum or replacement.file_of(own, row.checksum) != path
+        )
 
     def _refuse_pruned(self, video_id: str, number: int) -> None:
         """UserError if another process pruned the segment between search and read."""

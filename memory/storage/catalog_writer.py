@@ -55,6 +55,17 @@ class CatalogWriter:
                 _insert_segment(db, row)
             embedding_rows.add(db, further)
 
+    def replace_segments(self, rows: Sequence[SegmentRow]) -> None:
+        """The same frames in other files: new rows in place of those with their numbers."""
+        with self._database.transaction() as db:
+            for row in rows:
+                sql = "DELETE FROM segments WHERE video_id = ? AND number = ?"
+                db.execute(sql, (row.video_id, row.number))
+                _insert_segment(db, row)
+            raise_revision(db)
+            crash_points.reached("replaced rows")
+        crash_points.reached("replaced rows commit")
+
     def remove(self, video_id: str, numbers: Sequence[int]) -> None:
         """Delete the rows of some segments of a video, which then counts as unfinished."""
         with self._database.transaction() as db:

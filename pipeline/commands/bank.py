@@ -1,4 +1,4 @@
-"""`reelbank bank`: checks the settings, opens the bank, and lists, verifies, prunes or repairs it.
+"""`reelbank bank`: checks the settings, opens the bank, and does what it is told to.
 
 Knows no encoder. A mistake is a UserError before anything changes.
 """
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SETTINGS_OF = {
     "ls": ("video", "start", "end", "since", "until"),
     "prune": ("video", "older_than", "max_bytes", "dry_run"),
+    "compact": ("video", "older_than", "dry_run", "kv_dtype", "token_dtype"),
 }
 
 
@@ -30,17 +31,20 @@ def run(settings: BankSettings | RepairSettings) -> int:
         from pipeline.commands import repair
 
         return repair.run(settings)
-    if settings.action not in ("ls", "verify", "prune"):
-        raise UserError(f"action={settings.action} is not known; use ls, verify, repair or prune.")
+    if settings.action not in ("ls", "verify", "prune", "compact"):
+        raise UserError(
+            f"action={settings.action} is not known; use ls, verify, repair, prune or compact."
+        )
     _refuse_other_settings(settings)
     from memory.bank import MemoryBank
     from memory.bank_check import Problem
     from memory.retrieval.uniform import UniformRetriever
     from memory.storage.database import CatalogDamagedError
     from memory.storage.manifest import ManifestDamagedError
-    from pipeline.commands import bank_list, bank_prune
+    from pipeline.commands import bank_compact, bank_list, bank_prune
 
-    action = {"ls": bank_list, "prune": bank_prune}.get(settings.action)
+    actions = {"ls": bank_list, "prune": bank_prune, "compact": bank_compact}
+    action = actions.get(settings.action)
     if action is not None:
         action.check(settings)
     try:
@@ -64,11 +68,10 @@ def _refuse_other_settings(settings: BankSettings) -> None:
         value = getattr(settings, key)
         if value in (None, "", False) or key in _SETTINGS_OF.get(settings.action, ()):
             continue
-        users = " and ".join(
-            f"action={action}" for action, keys in _SETTINGS_OF.items() if key in keys
-        )
+        users = [f"action={action}" for action, keys in _SETTINGS_OF.items() if key in keys]
         raise UserError(
-            f"{key}={value} has no effect with action={settings.action}; only {users} uses it"
+            f"{key}={value} has no effect with action={settings.action}; it is for "
+            f"{', '.join(users)}"
         )
 
 

@@ -55,7 +55,7 @@ def test_commands_options_files_and_models_are_offered(offered):
     assert offered("add", "my talk.mp4", "my") == ["my talk.mp4"]
     assert offered("ask", "my talk.mp4", "--bank", "f") == ["films"]
     assert "qwen3_vl_2b" in offered("ask", "my talk.mp4", "--model", "qwen3")
-    assert offered("bank", "") == ["ls", "verify", "prune", "repair"]
+    assert offered("bank", "") == ["ls", "verify", "prune", "compact", "repair"]
     assert offered("needle", "sm") == ["small", "smoke"]
     assert offered("batch", "jo") == ["jobs.csv"]
 

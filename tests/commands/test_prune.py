@@ -202,14 +202,19 @@ BAD = [
     (["action=prune", "older_than=7d", "start=3"], "start=3.0 has no effect with action=prune"),
     (
         ["action=ls", "older_than=7d"],
-        "older_than=7d has no effect with action=ls; only action=prune uses it",
+        "older_than=7d has no effect with action=ls; it is for action=prune, action=compact",
     ),
     (["action=ls", "dry_run=true"], "dry_run=True has no effect"),
     (
         ["action=verify", "video=nix"],
-        "video=nix has no effect with action=verify; only action=ls and action=prune uses it",
+        "video=nix has no effect with action=verify; it is for action=ls, action=prune, action=",
     ),
     (["action=ls", "video=nix"], "video=nix is not in bank"),
+    (["action=compact"], "action=compact rewrites what is old; give older_than=1d"),
+    (["action=compact", "older_than=1"], "older_than=1 is no age"),
+    (["action=compact", "older_than=1s", "kv_dtype=int2"], "kv_dtype=int2 is not known"),
+    (["action=compact", "older_than=1s", "max_bytes=1GB"], "max_bytes=1GB has no effect"),
+    (["action=prune", "older_than=1d", "kv_dtype=int8"], "kv_dtype=int8 has no effect"),
     (["action=ls", "since=yesterday"], "since=yesterday is no moment"),
     (["action=ls", "until=2026-13-01"], "until=2026-13-01 is no moment"),
     (
@@ -238,6 +243,24 @@ def made(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     bank = tmp_path_factory.mktemp("made") / "bank"
     assert cli.run("ingest", [f"video={film}", f"bank={bank}", *toy_parts(), *OPTIONS]) == 0
     return bank
+
+
+def test_compact_tells_what_it_would_read_and_what_it_rewrote(run, made, tmp_path):
+    bank = tmp_path / "bank"
+    shutil.copytree(made, bank)
+    arguments = ["action=compact", f"bank={bank}", "older_than=1s"]
+    for path in bank.glob("segments/*/*.safetensors"):
+        os.utime(path, (0, 0))
+    before = tree(bank)
+    code, out, err = run("bank", *arguments, "dry_run=true")
+    assert (code, err) == (0, "") and "would read" in out and f"{SECONDS}.0 s" in out
+    assert tree(bank) == before
+    code, out, err = run("bank", *arguments, "format=json")
+    (done,) = json.loads(out)["compacted"]
+    assert code == 0 and done["nbytes"] < done["before"] and done["segments"] == SECONDS // 2
+    assert json.loads(out)["left_bytes"] == done["nbytes"]
+    assert run("bank", "action=verify", f"bank={bank}")[0] == 0
+    assert run("bank", *arguments)[1] == f"{bank}: nothing to compact\n"
 
 
 def test_prune_of_no_bank(run, tmp_path):

@@ -20,6 +20,7 @@ from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
 from memory.storage import crash_points
 from memory.storage.retention import Rule
+from memory.storage.segments.segment_codec import StorageFormat
 from pipeline import build, cli
 from pipeline.config.compose import compose
 from tests.support import (
@@ -102,6 +103,27 @@ def ingest_and_hold(overrides: Sequence[str], count: int, connection: Connection
         qa.ingest(source, until=count - 1)
         connection.send("holds")
         time.sleep(600)
+
+
+def compact(
+    root: Path, rule: Rule, storage_format: StorageFormat, die_at: int, connection: Connection
+) -> None:
+    """Compact a bank. Sends the name of each step; SIGKILL at the step of this number, counted from
+    1.
+    """
+    torch.set_num_threads(1)
+    count = 0
+
+    def reached(name: str) -> None:
+        nonlocal count
+        connection.send(name)
+        count += 1
+        if count == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with MemoryBank.open(root, None, UniformRetriever(), recent_frames=0, create=False) as bank:
+        crash_points.hook = reached
+        bank.compaction.run(rule, storage_format)
 
 
 def prune(root: Path, rule: Rule, die_at: int, connection: Connection) -> None:

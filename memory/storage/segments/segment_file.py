@@ -53,10 +53,15 @@ class Head:
     # how its tensors are encoded; empty: lossless
     form: TensorFormat = field(compare=False, default_factory=dict)
     wall: float | None = None  # Unix seconds of `start`
+    # seal of the file that the bank had before (memory/compaction/); None: this is the first one
+    replaces: str | None = None
 
 
-def pack(segment: Segment, storage_format: StorageFormat = LOSSLESS) -> bytes:
-    """The file's bytes; equal segments give equal bytes."""
+def pack(
+    segment: Segment, storage_format: StorageFormat = LOSSLESS, replaces: str | None = None
+) -> bytes:
+    """The file's bytes; equal segments give equal bytes. replaces: the seal of the file from which
+    this one was made in another format."""
     tensors, form = segment_codec.encode(segment, storage_format)
     head: dict[str, Any] = {
         "format": FORMAT,
@@ -69,6 +74,8 @@ def pack(segment: Segment, storage_format: StorageFormat = LOSSLESS) -> bytes:
         head["form"] = form
     if segment.wall is not None:
         head["wall"] = segment.wall
+    if replaces is not None:
+        head["replaces"] = replaces
     return tensor_file.pack(tensors, head)
 
 
@@ -161,7 +168,15 @@ def _open(path: Path, expected_seal: str | None) -> Iterator[tuple[TensorFile, H
         start, end = metadata["start"], metadata["end"]
         yield (
             file,
-            Head(video_id, number, start, end, metadata.get("form", {}), metadata.get("wall")),
+            Head(
+                video_id,
+                number,
+                start,
+                end,
+                metadata.get("form", {}),
+                metadata.get("wall"),
+                metadata.get("replaces"),
+            ),
         )
 
 

@@ -14,7 +14,7 @@ class BankSettings(Settings):
     task: ClassVar[str] = "bank"
 
     bank: str = setting("", BANK, heading="What to do", form=Form.PATH)
-    action: str = setting("ls", "ls, verify, prune or repair.")
+    action: str = setting("ls", "ls, verify, prune, compact or repair.")
     format: OutputFormat = setting(OutputFormat.text, "What the command prints.")
     video: str = setting("", "Id or path of one video. Empty: all.", form=Form.PATH)
     start: float | None = setting(
@@ -33,13 +33,22 @@ class BankSettings(Settings):
     until: str = setting("", "Only segments before this moment.")
     older_than: str = setting(
         "",
-        "Deletes segments that ended longer ago than this: 7d, 12h, 30m, 90s.",
-        heading="action=prune",
+        "Deletes or compacts segments that ended longer ago than this: 7d, 12h, 30m, 90s.",
+        heading="action=prune, action=compact",
     )
     max_bytes: str = setting(
         "", "Deletes the oldest segments until the rest takes no more than this: 10GB, 500MB."
     )
-    dry_run: bool = setting(False, "Says what would be deleted, and deletes nothing.")
+    dry_run: bool = setting(False, "Says what would be done, and changes nothing.")
+    kv_dtype: str | None = setting(
+        None,
+        "Type in which compacted segments keep keys and values: bfloat16, int8 or int4. "
+        "null: int4.",
+        heading="action=compact",
+    )
+    token_dtype: str | None = setting(
+        None, "The same for visual tokens: bfloat16, int8 or int4. null: int4."
+    )
 
 
 @dataclass
