@@ -5,8 +5,9 @@ again, under any file name, because the bank identifies videos by content.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import av
@@ -104,6 +105,16 @@ class EncodeQueue:
             self._jobs[file.video_id] = job
             self._executor.submit(self._run, job)
             return job
+
+    @contextmanager
+    def hold(self, file: StoredFile) -> Iterator[None]:
+        """No job of this video begins meanwhile. ApiError 409 where one is under way."""
+        with self._lock:
+            if file.video_id in self._jobs:
+                raise ApiError(
+                    409, f"{file.filename} is being encoded already; ask about it at once."
+                )
+            yield
 
     def drop(self, file: StoredFile) -> "Future[None]":
         """Remove a video from the bank. Stops its job first. ApiError 503 after `close`."""

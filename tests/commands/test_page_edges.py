@@ -11,6 +11,8 @@ import httpx
 import pytest
 from PIL import Image
 
+import reelbank
+from pipeline.config.compose import compose
 from pipeline.server.app import Service
 from tests.support.paths import ROOT
 from tests.support.serving import accidents, exchange, film, post_json, serving, statuses
@@ -204,3 +206,24 @@ def test_headers_keep_the_page_to_itself(page):
         headers = httpx.get(page[0] + path).headers
         assert "default-src 'self'" in headers["content-security-policy"]
         assert headers["x-frame-options"] == "DENY"
+
+
+@pytest.mark.slow
+def test_several_banks_are_one_library_in_which_nothing_is_watched(tmp_path):
+    """What `reelbank demo --bank A --bank B` shows."""
+    for name in ("bank", "other"):
+        with reelbank.open(tmp_path / name, options=toy_parts()) as bank:
+            bank.add(film(tmp_path / f"{name}.mp4", "code:4821@1", seconds=4.0, seed=len(name)))
+    options = compose("demo", [f"bank={tmp_path / 'bank'}", f"also_banks=[{tmp_path / 'other'}]"])
+    assert options.whole_bank
+    several = (f"also_banks=[{options.also_banks[0]}]", "whole_bank=true", *toy_parts())
+    with serving(tmp_path, *several) as (address, _):
+        reply = httpx.get(f"{address}/v1/videos").json()
+        assert sorted(each["title"] for each in reply["data"]) == ["bank.mp4", "other.mp4"]
+        assert not reply["can_watch"]
+        for video in reply["data"]:
+            path = f"{address}/v1/videos/{video['id']}"
+            assert httpx.get(f"{path}/picture", params={"at": 1}).status_code == 200
+            assert httpx.get(f"{path}/clip", params={"start": 1, "end": 2}).status_code == 200
+            assert httpx.get(f"{path}/summary").json()["chapters"]
+        assert httpx.post(f"{address}/v1/videos", json={"browser": "camera"}).status_code == 405

@@ -70,11 +70,8 @@ class Feeds:
         if before is not None:
             self._streams.remove(file.video_id)
         settings = StreamSettings(name=file.video_id, url=f"file:{file.filename}", fps=None)
-        stream = self._start(settings, Feed(lambda fps: source, file.path))
-        if self._encode_queue.share(file) is not None:  # two writers of one video there must not be
-            self._streams.remove(file.video_id)
-            raise ApiError(409, f"{file.filename} is being encoded already; ask about it at once.")
-        return stream
+        with self._encode_queue.hold(file):  # a video has one writer
+            return self._start(settings, Feed(lambda fps: source, file.path))
 
     def is_played(self, video_id: str) -> bool:
         """Whether a film is watched as it plays."""

@@ -4,6 +4,7 @@ Knows sources and pictures; no session and no page.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,8 +13,6 @@ from encoders.sources.live.url_source import UrlSource
 from encoders.sources.thumbnail_maker import ThumbnailMaker
 from pipeline.server.streams.picture_shelf import Picture, PictureShelf
 from pipeline.server.streams.stream_settings import StreamSettings
-
-_GONE_S = 60.0  # without a picture, after which a browser is gone
 
 
 class PicturedUrlSource(UrlSource):
@@ -32,30 +31,26 @@ class BrowserSource(PushSource):
     """Pictures that a browser sends. It ends when none came for a minute."""
 
     pictures: PictureShelf  # of the server
+    gone_s = 60.0  # without a picture, after which the browser is gone
 
     def __init__(self, name: str, fps: float, *, width: int, height: int) -> None:
         super().__init__(name, fps, width=width, height=height)
-        self._patience = self._wait()
+        self._pushed_at = time.monotonic()
+        threading.Thread(target=self._wait, name=f"browser-{name}", daemon=True).start()
 
     def push(self, picture: Picture, at: float | None = None) -> bool:
-        self._patience.cancel()
-        if self._closed.is_set():
-            return False
-        self._patience = self._wait()
+        self._pushed_at = time.monotonic()
         at = self.now if at is None else at
         sampled = super().push(picture, at)
         _show(self, self.pictures, picture, at if sampled else None)
         return sampled
 
-    def close(self) -> None:
-        super().close()
-        self._patience.cancel()
-
-    def _wait(self) -> threading.Timer:
-        timer = threading.Timer(_GONE_S, super().close)
-        timer.daemon = True
-        timer.start()
-        return timer
+    def _wait(self) -> None:
+        """Close it once the browser is gone."""
+        while (left := self._pushed_at + self.gone_s - time.monotonic()) > 0:
+            if self._closed.wait(left):
+                return
+        self.close()
 
 
 @dataclass(frozen=True, slots=True)

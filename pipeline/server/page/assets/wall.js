@@ -39,8 +39,11 @@
       badge.classList.toggle("ill", !healthy);
     });
   };
+  const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
+  let ticks = 0;
   page.refreshWall = () => {
     if (document.hidden || $("wall").hidden) return;
+    if (isCalm.matches && ticks++ % 10) return; // a new picture every five seconds
     streams().forEach((video, i) => {
       const item = $("screens").children[i], next = new Image();
       if (!item || (!video.stream.healthy && !item.querySelector("img").hidden)) return;

@@ -1,6 +1,7 @@
 """Pictures of the page: the same ones as are encoded, the way players show them, within bounds."""
 
 import io
+import time
 from pathlib import Path
 
 import av
@@ -11,6 +12,7 @@ from PIL import Image
 from encoders.sources.live.push_source import PushSource
 from encoders.sources.pictures import pictures_at
 from pipeline.server.page.pictures import FilePictures
+from pipeline.server.streams.live_sources import BrowserSource
 from pipeline.server.streams.picture_shelf import PictureShelf
 from tests.support.videos import turn, write_video
 
@@ -96,3 +98,14 @@ def test_all_sources_share_one_bound_and_the_oldest_pictures_go_first() -> None:
     for second in range(3, 12):
         shelf.keep("b", noise, float(second))
     assert shelf.nbytes == 4 * probe.nbytes and shelf.at("b", 5.0) is None
+
+
+def test_a_browser_that_sends_no_picture_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BrowserSource, "gone_s", 0.3)
+    source = BrowserSource("camera", 1.0, width=8, height=8)
+    source.pictures = PictureShelf()
+    source.start_clock(0.0)
+    began = time.monotonic()
+    assert source.push(np.zeros((8, 8, 3), np.uint8), 0.0)
+    assert len(list(source.frames())) == 1  # the stream ends by itself
+    assert 0.3 <= time.monotonic() - began < 20
