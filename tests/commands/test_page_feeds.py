@@ -55,7 +55,8 @@ def watch(tab: Any, path: Path, speed: str = "1") -> None:
     tab.wait_for_selector("#sources:not([hidden])")
     tab.select_option("#speed", speed)
     tab.set_input_files("#file", path)
-    tab.wait_for_selector("#stage:not([hidden]) #stop:not([hidden])", timeout=60_000)
+    # a short film may be over by then
+    tab.wait_for_selector("#stage:not([hidden]) #figures dt:text-is('State')", timeout=60_000)
 
 
 def figure(tab: Any, name: str) -> str:
