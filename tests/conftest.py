@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from pipeline import cli
 from tests.support.talks import SRT
@@ -16,6 +17,10 @@ from tests.support.toys import toy_parts
 from tests.support.videos import write_video
 
 SECONDS = 20
+
+# how long an example takes says how busy the machine is, and nothing of the code
+settings.register_profile("any_machine", deadline=None)
+settings.load_profile("any_machine")
 
 
 @pytest.fixture(scope="module")
