@@ -19,11 +19,10 @@ from torch import Tensor
 
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
-from encoders.models.kv_cache import FixedCache, Mark
 from encoders.models.language_model import scaled_model
 from encoders.models.position.rotary_scaling import RotaryScaling
-from encoders.models.positions import Cursor
 from encoders.models.video_llm import DTYPES, require_full_attention
+from encoders.prefill_caches import prefill_caches
 from encoders.schema import KVBlock, VisualTokens
 
 
@@ -54,9 +53,7 @@ class WindowPrefill:
         self._language_model = scaled_model(backbone.language_model, position)
         self._window: deque[KVBlock] = deque()
         self._sink = self._language_model.embed(backbone.prompt.preamble_ids())  # [P, D]
-        self._empty: Mark = (0, Cursor())  # the cache with the sink alone
-        # reused, because a large new buffer is faulted in page by page
-        self._cache: FixedCache | None = None
+        self._caches = prefill_caches(self._language_model, self._sink)
 
     def restore(self, blocks: Iterable[KVBlock]) -> None:
         """Set the window from stored blocks in time order, as if they had just been encoded."""
@@ -71,29 +68,19 @@ class WindowPrefill:
         new = self.backbone.frame_embeds(visual)
         window_tokens = sum(block.keys.shape[2] for block in self._window)
         start = len(self._sink) + window_tokens
-        cache = self._ready(start + len(new))
-        for block in self._window:
-            self._language_model.append_block(block, cache)
-        positions, _ = self._language_model.positions.of_frames(new.pos, new.offsets, cache.cursor)
-        table = self._language_model.rope(positions, cache.cursor.text)
-        self._language_model.prefill(new, cache)
-        keys, values = cache.stored(start, table, self.dtype)
+        with self._caches.empty(start + len(new)) as cache:
+            for block in self._window:
+                self._language_model.append_block(block, cache)
+            positions, _ = self._language_model.positions.of_frames(
+                new.pos, new.offsets, cache.cursor
+            )
+            table = self._language_model.rope(positions, cache.cursor.text)
+            self._language_model.prefill(new, cache)
+            keys, values = cache.stored(start, table, self.dtype)
         block = KVBlock(keys.cpu(), values.cpu(), new.offsets, new.pos)
         if keep:
             self._push(block)
         return block
-
-    def _ready(self, capacity: int) -> FixedCache:
-        """A cache that contains the sink and has room for `capacity` tokens."""
-        if self._cache is None or self._cache.capacity < capacity:
-            cache = self._language_model.cache(
-                max(capacity, 2 * (self._cache.capacity if self._cache else 0))
-            )
-            assert isinstance(cache, FixedCache)  # guaranteed by require_full_attention
-            self._language_model.prefill(self._sink, cache)
-            self._cache, self._empty = cache, cache.mark()
-        self._cache.rewind(self._empty)
-        return self._cache
 
     def _push(self, block: KVBlock) -> None:
         self._window.append(block)
