@@ -4,6 +4,9 @@ The layers of a wide model allocate and free tens of megabytes at a time. By def
 is a mapping of its own, and its pages are mapped and zeroed anew: a tenth of the time of encoding.
 Each thread gets a heap of its own that is returned as soon as it is empty, so new threads share an
 existing heap instead, mostly the main one.
+
+A server has a hundred threads. With a heap for each few of them, what one frees is no use to the
+others, so all share two (`share_heaps`).
 """
 
 import ctypes
@@ -11,6 +14,7 @@ from contextlib import suppress
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 _LARGEST = 2**31 - 1  # mallopt takes an int
+_SHARED_HEAPS = 2
 _retained = 0
 
 
@@ -20,17 +24,36 @@ def retain_freed(nbytes: int) -> bool:
     and a new thread may get one of them."""
     global _retained
     size = min(nbytes, _LARGEST)
+    if _set((_MMAP_THRESHOLD, size), (_TRIM_THRESHOLD, size), (_ARENA_MAX, 1)):
+        _retained = size
+        return True
+    return False
+
+
+def share_heaps() -> bool:
+    """Let threads share two heaps; -> whether that could be set (glibc). Call it before there are
+    threads."""
+    return _set((_ARENA_MAX, _SHARED_HEAPS))
+
+
+def return_freed() -> bool:
+    """Return the freed pages of all heaps to the system; -> False where nothing can be returned:
+    without glibc, and after `retain_freed`."""
+    if _retained:
+        return False
     with suppress(AttributeError, OSError):
-        libc = ctypes.CDLL(None)
-        if all(
-            libc.mallopt(*pair)
-            for pair in ((_MMAP_THRESHOLD, size), (_TRIM_THRESHOLD, size), (_ARENA_MAX, 1))
-        ):
-            _retained = size
-            return True
+        ctypes.CDLL(None).malloc_trim(0)
+        return True
     return False
 
 
 def retained_bytes() -> int:
     """The limit that `retain_freed` has set; 0 = the system's default."""
     return _retained
+
+
+def _set(*pairs: tuple[int, int]) -> bool:
+    with suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        return all(libc.mallopt(*pair) for pair in pairs)
+    return False

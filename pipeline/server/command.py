@@ -21,6 +21,8 @@ from pipeline.config.tasks.server_settings import (
     ListenSettings,
     ServeSettings,
 )
+from pipeline.runtime.heap_trimmer import HeapTrimmer
+from pipeline.runtime.malloc import share_heaps
 
 if TYPE_CHECKING:
     import uvicorn
@@ -71,6 +73,7 @@ def run(
     page on this machine, once it is there."""
     require_extra("serve", "reelbank serve")
     check(config)  # 1
+    share_heaps()
     listening = listen(config)  # 2
     try:
         import uvicorn
@@ -82,7 +85,7 @@ def run(
         gc.freeze()  # imported modules and weights are never garbage; see pipeline.cli.entry
         gc.enable()
         announce(config, listening, greeting, has_login=requires_login(config))
-        with beside(service):
+        with beside(service), HeapTrimmer():
             host = "localhost" if config.host in ("0.0.0.0", "::") else shown_host(config.host)
             show(f"http://{host}:{listening.getsockname()[1]}")
             uvicorn.Server(uvicorn_settings(app)).run(sockets=[listening])
