@@ -156,10 +156,11 @@ class Answer:
     # Unix seconds of each span; () where the bank does not know when the video was
     wall_clock: tuple[tuple[float, float], ...] = ()
     is_cut: bool = False  # the text ends where no more tokens were allowed
+    is_stopped: bool = False  # a stop text of the question ended it; the text may be empty
 
     def __post_init__(self) -> None:
         """ValueError on an answer that says nothing, or that cites beside "not shown"."""
-        if not self.text.strip():
+        if not self.text.strip() and not self.is_stopped:
             raise ValueError("an answer without text")
         if not self.shown and (self.spans or self.cited or self.lines):
             raise ValueError("an answer that cites what it does not show")
@@ -179,7 +180,13 @@ class Reading:
     # 0..1: that the frames do not show what is asked; None: not measured (conf/abstention)
     absence: float | None = None
     is_cut: bool = False  # the text ends where no more tokens were allowed
+    is_stopped: bool = False  # a stop text of the question ended it; the text may be empty
     answer_tokens: int | None = None  # None: nobody counted; the text tells
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether the model said nothing, though no stop text kept it from that."""
+        return not self.text.strip() and not self.is_stopped
 
 
 @dataclass(frozen=True, slots=True)

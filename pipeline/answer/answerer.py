@@ -137,7 +137,7 @@ class Answerer:
             return self._answer(request, evidence, reading, timer, quotes=False)
         reading = self.reader.read(evidence, timer, emit, cancelled)
         answer = self._answer(request, evidence, reading, timer)
-        if not reading.text.strip():
+        if reading.is_blank:
             emit(answer.text)
         return answer
 
@@ -421,7 +421,7 @@ class Answerer:
 
         share: of the timer's seconds. quotes: False where the model chose from options.
         """
-        question, is_blank = evidence.question, not reading.text.strip()
+        question, is_blank = evidence.question, reading.is_blank
         read_seconds = sum(timer.seconds.values()) - timer.seconds.get("search_text", 0.0)
         call = call_of("answer", [evidence], [reading], share * read_seconds, self.reader)
         spoken = ""
@@ -449,11 +449,11 @@ class Answerer:
         matches: Sequence[RankedLine] = (),
         warnings: Sequence[str] = (),
     ) -> Answer:
-        """A reading with what it rests on; one without text becomes a sentence that says so.
+        """A reading with what it rests on; a blank one becomes a sentence that says so.
         matches: lines of the video that belong to the question, best first.
         """
-        question, text = evidence.question, reading.text if reading.text.strip() else NO_ANSWER
-        shown = is_shown(reading.text) and text is reading.text
+        question, text = evidence.question, NO_ANSWER if reading.is_blank else reading.text
+        shown = is_shown(reading.text) and bool(reading.text.strip())
         cited = cite(evidence, reading.weights, self.cite_share) if shown else ()
         video_id = main_video(evidence, cited)
         videos: tuple[CitedVideo, ...] = ()
@@ -484,6 +484,7 @@ class Answerer:
             confidence=None if reading.absence is None else round(1.0 - reading.absence, 4),
             videos=videos,
             is_cut=reading.is_cut,
+            is_stopped=reading.is_stopped,
         )
 
     def _lost(self, request: Request) -> str:

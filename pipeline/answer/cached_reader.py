@@ -261,7 +261,14 @@ class CachedReader:
         if text != emitted:
             emit(text[len(emitted) :])
         weights = shares.weights(evidence.names)
-        return Reading(text, weights, absence=absence, is_cut=is_cut, answer_tokens=len(ids))
+        return Reading(
+            text,
+            weights,
+            absence=absence,
+            is_cut=is_cut,
+            is_stopped=is_stopped,
+            answer_tokens=len(ids),
+        )
 
     def log_likelihoods(
         self,

@@ -129,6 +129,8 @@ class EndpointReader:
             self._warning(evidence, prompt, done, note, answered),
             frames_read=len(prompt.frames),
             is_cut=done.finish == "length",
+            # its server does not say which end it was; a model seldom says nothing by itself
+            is_stopped=bool(how.stop) and done.finish == "stop" and not answered.text.strip(),
         )
 
     def read_letters(

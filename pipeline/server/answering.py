@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -38,6 +38,7 @@ _REFETCH_AFTER_S = 600.0  # a more recent download of the same URL is reused
 _MAX_URLS = 1000  # downloads remembered
 _MAX_DOWNLOADS = 16  # at the same time; each holds the place of a question
 _HEARTBEAT_S = 1.0
+_ADMISSION_S = 0.25  # how often a client that waits for a token is checked for its key
 _WHOLE_BANK = "*"  # in place of a video id, for rounds about the whole bank
 
 Event = float | str | Answer
@@ -161,21 +162,29 @@ class Answering:
         return videos
 
     async def events(
-        self, subject: StoredFile | Frames | WholeBank, request: ChatRequest, ticket: Ticket
+        self,
+        subject: StoredFile | Frames | WholeBank,
+        request: ChatRequest,
+        ticket: Ticket,
+        is_admitted: Callable[[], bool] = lambda: True,
     ) -> AsyncGenerator[Event]:
         """Yield the answers as they are generated, each behind its pieces. Closing this generator
         cancels them.
 
-        The worker thread takes over `ticket` and releases it when it is done. ApiError 504 after
-        the time limit; encoding continues then.
+        The worker thread takes over `ticket` and releases it when it is done. is_admitted: checked
+        before each event, and while there is none. ApiError 401 once it is False, and 504 after the
+        time limit; encoding continues then.
         """
         deadline, stop = time.monotonic() + self._seconds, threading.Event()
         try:
             if isinstance(subject, StoredFile):
                 async for share in self._wait_until_encoded(subject, deadline):
+                    _check_admitted(is_admitted)
                     yield share
-            async for event in self._ask(subject, request, ticket, deadline, stop):
-                yield event
+            asking = self._ask(subject, request, ticket, deadline, stop, is_admitted)
+            async with aclosing(asking) as events:
+                async for event in events:
+                    yield event
         finally:
             stop.set()
 
@@ -191,6 +200,7 @@ class Answering:
         ticket: Ticket,
         deadline: float,
         stop: threading.Event,
+        is_admitted: Callable[[], bool],
     ) -> AsyncGenerator[Event]:
         """Run the question in a worker thread and yield its events, the complete answer last."""
         loop, events = asyncio.get_running_loop(), asyncio.Queue[str | Answer | BaseException]()
@@ -214,12 +224,17 @@ class Answering:
         ticket.transferred = True
         left = request.answers
         while left:
+            rest = deadline - time.monotonic()
             try:
-                event = await asyncio.wait_for(events.get(), max(0.0, deadline - time.monotonic()))
+                event = await asyncio.wait_for(events.get(), max(0.0, min(rest, _ADMISSION_S)))
             except TimeoutError:
+                _check_admitted(is_admitted)
+                if rest > _ADMISSION_S:
+                    continue
                 raise ApiError(
                     504, f"The answer took longer than {self._seconds:g} s.", retry_after=5
                 ) from None
+            _check_admitted(is_admitted)
             if isinstance(event, Cancelled):
                 raise ApiError(503, "The server is being shut down.")
             if isinstance(event, BaseException):
@@ -322,3 +337,11 @@ class Answering:
             self._downloads.pop(next(iter(self._downloads)), None)
         self._downloads[url] = (stored.id, time.monotonic())
         return stored
+
+
+def _check_admitted(is_admitted: Callable[[], bool]) -> None:
+    """ApiError 401 where the key of a request was revoked after it had been admitted."""
+    if not is_admitted():
+        raise ApiError(
+            401, "The API key was revoked before the answer was complete.", code="invalid_api_key"
+        )

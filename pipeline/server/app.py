@@ -32,9 +32,9 @@ from pipeline.qa import VideoQA
 from pipeline.schema import Answer
 from pipeline.server import chat_request, errors, responses, uploads
 from pipeline.server.access.audit_log import AuditLog, AuditMiddleware
-from pipeline.server.access.doorkeeper import Doorkeeper, key_of, require, sees
+from pipeline.server.access.doorkeeper import Doorkeeper, key_of, require, sees, stays_admitted
 from pipeline.server.admission import AdmissionQueue, Ticket
-from pipeline.server.answering import Answering, WholeBank
+from pipeline.server.answering import Answering, Event, WholeBank
 from pipeline.server.chat_request import ChatRequest, VideoReference
 from pipeline.server.encode_queue import EncodeQueue
 from pipeline.server.errors import ApiError
@@ -347,12 +347,14 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
                 chat = replace(chat, video=VideoReference(file_id=subject.id))
             release_body(request)
             response = kind(chat, subject)
-            if chat.stream:
-                events = _EventStream(_stream_answer(service, metrics, response, ticket), ticket)
-                return events
-            answers = await unless_disconnected(
-                request, _complete_answers(service, metrics, response, ticket)
+            answering = service.answering.events(
+                subject, chat, ticket, functools.partial(stays_admitted, request.scope)
             )
+            if chat.stream:
+                pieces = _stream_answer(service, metrics, response, answering)
+                events = _EventStream(pieces, ticket)
+                return events
+            answers = await unless_disconnected(request, _complete_answers(metrics, answering))
             return JSONResponse(response.completion(answers, _usage(service, answers)))
         finally:
             if events is None and not ticket.transferred:
@@ -380,14 +382,10 @@ async def _read_body(request: Request) -> bytearray:
     return body
 
 
-async def _complete_answers(
-    service: Service, metrics: Metrics, response: responses.ChatResponse, ticket: Ticket
-) -> list[Answer]:
+async def _complete_answers(metrics: Metrics, answering: AsyncGenerator[Event]) -> list[Answer]:
     answers = []
     with metrics.answer() as record:
-        async with aclosing(
-            service.answering.events(response.subject, response.request, ticket)
-        ) as events:
+        async with aclosing(answering) as events:
             async for event in events:
                 record(event)
                 if isinstance(event, Answer):
@@ -396,15 +394,16 @@ async def _complete_answers(
 
 
 async def _stream_answer(
-    service: Service, metrics: Metrics, response: responses.ChatResponse, ticket: Ticket
+    service: Service,
+    metrics: Metrics,
+    response: responses.ChatResponse,
+    answering: AsyncGenerator[Event],
 ) -> AsyncGenerator[str]:
     yield response.first_chunk(0)
     answers: list[Answer] = []
     try:
         with metrics.answer() as record:
-            async with aclosing(
-                service.answering.events(response.subject, response.request, ticket)
-            ) as events:
+            async with aclosing(answering) as events:
                 async for event in events:
                     record(event)
                     if isinstance(event, Answer):

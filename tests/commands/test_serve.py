@@ -590,7 +590,12 @@ def test_named_keys_have_rights_see_their_banks_and_leave_a_trail(films, tmp_pat
         whole = {"model": "reelbank-bank", "messages": [{"role": "user", "content": QUESTION}]}
         refused(httpx.post(chats, json=whole, headers=headers["foreign"]), 403, "this bank")
         refused(httpx.get(f"{address}/metrics", headers=headers["reader"]), 403, "manage")
-        file.revoke("reader")
+        pieces = answer_until_revoked(chats, own, file, "reader", headers["reader"])
+        assert (
+            1 < len(pieces) < 40
+            and pieces[-1] == "The API key was revoked before the answer was complete."
+        )
+        until(lambda: not service.questions.admitted)
         asked = httpx.get(f"{url}?secret=1", headers=headers["reader"])
         refused(asked, 401, "missing or wrong")
         assert httpx.get(f"{address}/metrics", headers=headers["owner"]).is_success
@@ -606,6 +611,25 @@ def test_named_keys_have_rights_see_their_banks_and_leave_a_trail(films, tmp_pat
     assert lines[-3]["key"] is None and lines[-3]["status"] == 401
     assert "secret=1" not in text and QUESTION not in text
     assert not any(token.split("_", 2)[2] in text for token in tokens.values())
+
+
+def answer_until_revoked(
+    url: str, body: dict, file: KeyFile, name: str, headers: dict[str, str]
+) -> list[str]:
+    """The pieces of a long answer, and the error at its end. The key is revoked with the first."""
+    body = body | {"stream": True, "max_tokens": 4096, "n": 8}
+    pieces = []
+    with httpx.stream("POST", url, json=body, headers=headers, timeout=60) as response:
+        for line in response.iter_lines():
+            event = json.loads(line[6:]) if line.startswith("data: {") else {}
+            if "error" in event:
+                assert event["error"]["code"] == "invalid_api_key"
+                pieces.append(event["error"]["message"])
+            elif text := event and event["choices"][0]["delta"].get("content"):
+                if not pieces:
+                    file.revoke(name)
+                pieces.append(text)
+    return pieces
 
 
 def notices_until_revoked(

@@ -71,6 +71,11 @@ def test_length_and_stop_texts_end_an_answer(ask) -> None:
     pieces = [one.choices[0].delta.content or "" for one in stream if one.choices]
     assert "".join(pieces) == before and stream[-1].usage == stopped.usage
     assert [one.choices[0].finish_reason for one in stream[:-1]][-1] == "stop"
+    silent = ask(stop=text_of(whole)[0])  # before the first letter
+    assert text_of(silent) == "" and silent.choices[0].finish_reason == "stop"
+    assert silent.usage.completion_tokens and not silent.choices[0].message.citations
+    pieces = [one.choices[0].delta.content for one in ask(stop=text_of(whole)[0], stream=True)]
+    assert not any(pieces)
 
 
 def test_chance_is_repeated_by_its_seed(ask) -> None:

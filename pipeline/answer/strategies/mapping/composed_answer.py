@@ -49,11 +49,13 @@ def composed_answer(
     cited_by: CitedBy = "finding",
     reading: Reading | None = None,
 ) -> Answer:
-    """text: "" becomes "not in the video". lines: what the answer rests on; those that its spans
-    touch are cited. basis: each sentence or item with its spans; None: each sentence rests on all
-    lines. reading: of the pass of the model that wrote the text; None: no pass did."""
-    text = text.strip() or NOT_SHOWN
-    shown = is_shown(text)
+    """text: "" becomes "not in the video" where no stop text ended it. lines: what the answer rests
+    on; those that its spans touch are cited. basis: each sentence or item with its spans; None:
+    each sentence rests on all lines. reading: of the pass of the model that wrote the text; None:
+    no pass did."""
+    is_stopped = reading is not None and reading.is_stopped
+    text = text.strip() or ("" if is_stopped else NOT_SHOWN)
+    shown = bool(text) and is_shown(text)
     if basis is None:
         spans = union_by_video(VideoSpan(line.video_id, line.start, line.end) for line in lines)
         basis = [(one, spans) for one in sentences(text)]
@@ -83,6 +85,7 @@ def composed_answer(
         trace=trace,
         videos=_videos(answerer, cited) if several else (),
         is_cut=reading is not None and reading.is_cut,
+        is_stopped=is_stopped,
     )
 
 
