@@ -123,14 +123,14 @@ class Stream:
         status = None if session is None else session.status()
         thinning = source.thinning if isinstance(source, PushSource) else 1
         dropped, left_out, sampled = self._counts()
-        fps = 1.0 / self.qa.ingester.interval
+        fps, root = 1.0 / self.qa.ingester.interval, self.qa.bank.root
         silent_s = None if self._seen_at is None else time.monotonic() - self._seen_at
         is_running = status is not None and status.state == "running"
         return {
             "object": "stream",
             "name": self.name,
             "url": without_password(self.settings.url),
-            "bank": str(self.qa.bank.root),
+            "bank": root.name,  # its folder is the server's own matter
             "state": "stopped"
             if self._stopped.is_set()
             else "ended"
@@ -139,7 +139,7 @@ class Stream:
             if is_running
             else "waiting",
             "healthy": is_running and silent_s is not None and silent_s < _SILENT_S,
-            "error": self._error,
+            "error": self._error.replace(str(root), root.name),
             "fps": fps,
             "sampled_fps": fps / thinning,
             "frames": sampled,

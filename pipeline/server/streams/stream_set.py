@@ -195,7 +195,8 @@ class StreamSet:
         rate = 1.0 / qa.ingester.interval
         if abs(rate - fps) > 1e-9:
             raise UserError(
-                f"stream {settings.name} has fps={fps:g}, and bank {folder} holds {rate:g} frames "
+                f"stream {settings.name} has fps={fps:g}, and bank {Path(folder).name} holds "
+                f"{rate:g} frames "
                 "a second; give the stream a bank of its own"
             )
         return qa
