@@ -12,7 +12,7 @@ import numpy as np
 from encoders.errors import UserError
 from encoders.schema import Segment
 from memory.pending import PendingFrames
-from memory.storage.catalog import Gap, SegmentRow, Session, VideoRow
+from memory.storage.catalog import Gap, SegmentRow, Session, VideoOverview, VideoRow
 from memory.store import DiskStore
 
 _EPS_S = 1e-3  # Matroska rounds times to milliseconds
@@ -53,6 +53,11 @@ class BankCatalog:
         """Seconds, as the video's file says. A stream states no duration, so it counts up to its
         last segment."""
         return video.info.duration or self.next(video.info.video_id)[1]
+
+    def overviews(self, video_id: str | None = None) -> dict[str, VideoOverview]:
+        """What a list says of all videos, in one query, by id; or of one, where the bank has
+        it."""
+        return self._rows.overviews(video_id)
 
     def segments(self, video_id: str) -> list[SegmentRow]:
         """Acknowledged segments, in time order."""

@@ -105,6 +105,22 @@ class Session:
     began: float  # Unix seconds of second 0 of the video
 
 
+@dataclass(frozen=True, slots=True)
+class VideoOverview:
+    """What a list says of a video, without its segments."""
+
+    row: VideoRow
+    end: float  # seconds: where its last segment ends; 0 where there is none
+    is_complete: bool  # finished, and no segment is missing
+    began: float | None  # Unix seconds of second 0 of its first session that knows when it was
+
+    @property
+    def duration(self) -> float:
+        """Seconds, as the video's file says. A stream states no duration, so it counts up to its
+        last segment."""
+        return self.row.info.duration or self.end
+
+
 class Catalog:
     """Reads the rows of videos and segments.
 
@@ -124,6 +140,31 @@ class Catalog:
     def video(self, video_id: str) -> VideoRow | None:
         rows = self._database.rows(f"SELECT {VIDEO_COLUMNS} FROM videos WHERE id = ?", video_id)
         return self._video(rows[0]) if rows else None
+
+    def overviews(self, video_id: str | None = None) -> dict[str, VideoOverview]:
+        """Of all videos in one query, by id; or of one, where the bank has it. The indexes keep the
+        query from reading segments."""
+        of_video = "FROM segments WHERE video_id = videos.id"
+        known = f"{of_video} AND wall IS NOT NULL"
+        rows = self._database.rows(
+            f"SELECT {VIDEO_COLUMNS}, (SELECT count(*) {of_video}), "
+            f"(SELECT max(number) {of_video}), "
+            f'(SELECT "end" {of_video} ORDER BY number DESC LIMIT 1), '
+            # as in `session_start`; without the first condition, films would be read to their ends
+            f"CASE WHEN EXISTS (SELECT 1 {known}) THEN "
+            f"(SELECT round(wall - start, 3) {known} ORDER BY start LIMIT 1) END "
+            f"FROM videos {'' if video_id is None else 'WHERE id = ?'} ORDER BY id",
+            *(() if video_id is None else (video_id,)),
+        )
+        overviews = {}
+        for *columns, count, last, end, began in rows:
+            row = self._video(tuple(columns))
+            first, start = (0, 0.0) if row.pruned is None else (row.pruned.first, row.pruned.start)
+            is_whole = not count or last == first + count - 1
+            overviews[row.info.video_id] = VideoOverview(
+                row, end if count else start, row.finished and is_whole, began
+            )
+        return overviews
 
     def wall_spans(self) -> dict[str, tuple[float, float]]:
         """Unix seconds of the first and the last moment of every video with a wall-clock time."""

@@ -8,6 +8,7 @@ from memory.storage.catalog import (
     Gap,
     SegmentRow,
     Session,
+    VideoOverview,
     VideoRow,
 )
 from memory.union.video_places import VideoPlaces
@@ -32,6 +33,16 @@ class CatalogUnion(Catalog):
 
     def video(self, video_id: str) -> VideoRow | None:
         return self._of(video_id).video(video_id)
+
+    def overviews(self, video_id: str | None = None) -> dict[str, VideoOverview]:
+        if video_id is not None:
+            return self._of(video_id).overviews(video_id)
+        return {
+            video_id: overview
+            for hidden, catalog in self._with_hidden()
+            for video_id, overview in catalog.overviews().items()
+            if video_id not in hidden
+        }
 
     def wall_spans(self) -> dict[str, tuple[float, float]]:
         return {

@@ -8,7 +8,7 @@ import math
 import mimetypes
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 from encoders.errors import UserError
 from encoders.sources.identity import why_not_file
 from encoders.text.lines import KINDS
+from memory.storage.catalog import VideoOverview
 from pipeline.qa import VideoQA
 from pipeline.server.answering import WholeBank
 from pipeline.server.encode_queue import EncodeQueue
@@ -85,31 +86,38 @@ class Library:
                 videos.setdefault(video_id, LibraryVideo(video_id, each.filename, self._qa))
         return videos
 
-    def summary(self, video: LibraryVideo) -> dict[str, Any]:
-        """What a list says of a video, as JSON data."""
-        catalog = video.qa.bank.catalog
-        row = catalog.video(video.id)
-        seconds = 0.0 if row is None else catalog.duration(row)
+    def summaries(self, videos: Iterable[LibraryVideo]) -> list[dict[str, Any]]:
+        """What a list says of each video, as JSON data; one query for each bank."""
+        videos = list(videos)
+        banks = {id(video.qa.bank): video.qa.bank for video in videos}
+        overviews = {each: bank.catalog.overviews() for each, bank in banks.items()}
+        return [
+            self._summary(video, overviews[id(video.qa.bank)].get(video.id)) for video in videos
+        ]
+
+    def _summary(self, video: LibraryVideo, overview: VideoOverview | None) -> dict[str, Any]:
+        """overview: None where the bank has nothing of the video yet."""
+        seconds = 0.0 if overview is None else overview.duration
         if video.file is not None:
             seconds = video.file.duration
-        sessions = () if row is None else catalog.sessions(video.id)
         share = 1.0
         is_encoding = False
-        if video.file is not None and not self._encode_queue.is_complete(video.file):
+        if video.file is not None and (overview is None or not overview.is_complete):
             running = self._encode_queue.share(video.file)
             is_encoding = running is not None
-            share = max(running or 0.0, catalog.next(video.id)[1] / max(video.file.duration, 1e-6))
+            end = 0.0 if overview is None else overview.end
+            share = max(running or 0.0, end / max(video.file.duration, 1e-6))
         return {
             "id": video.id,
             "object": "video",
             "kind": "film" if video.stream is None or video.file is not None else "stream",
             "title": video.title,
             "duration": round(seconds, 3),
-            "began": sessions[0].began if sessions else None,
+            "began": None if overview is None else overview.began,
             "encoded": round(share, 3),
             "is_encoding": is_encoding,
             "file_id": None if video.file is None else video.file.id,
-            "has_media": self.media(video) is not None,
+            "has_media": self._media(video, overview) is not None,
             "stream": None if video.stream is None else video.stream.state(),
         }
 
@@ -120,7 +128,7 @@ class Library:
         step = max(1, len(rows) // _MAX_EDGES)
         lines = [line for line in bank.text.during(video.id, 0.0, math.inf) if line.kind in KINDS]
         lines.sort(key=lambda line: line.start)
-        return self.summary(video) | {
+        return self._summary(video, bank.catalog.overviews(video.id).get(video.id)) | {
             "bytes": sum(row.nbytes for row in rows),
             "in_memory": bank.in_memory(),
             "segments": [[round(row.start, 3), round(row.end, 3)] for row in rows[::step]],
@@ -138,12 +146,15 @@ class Library:
 
     def media(self, video: LibraryVideo) -> StoredFile | None:
         """The file of a film, for a player; None where there is none, such as for a stream."""
+        overview = video.qa.bank.catalog.overviews(video.id).get(video.id)
+        return self._media(video, overview)
+
+    def _media(self, video: LibraryVideo, overview: VideoOverview | None) -> StoredFile | None:
         if video.file is not None or video.stream is not None:
             return video.file
-        row = video.qa.bank.catalog.video(video.id)
-        if row is None or not Path(row.info.path).is_file():
+        if overview is None or not Path(overview.row.info.path).is_file():
             return None
-        path = Path(row.info.path)
+        row, path = overview.row, Path(overview.row.info.path)
         kind = mimetypes.guess_type(path.name)[0] or ""
         if not kind.startswith("video/"):  # a player is given films, and nothing else
             return None

@@ -101,7 +101,7 @@ def _add_videos(
     @app.get("/v1/videos")
     async def every(request: Request) -> dict[str, Any]:
         videos = await visible(request)
-        data = await asyncio.to_thread(lambda: [library.summary(one) for one in videos.values()])
+        data = await asyncio.to_thread(library.summaries, videos.values())
         return {
             "object": "list",
             "data": data,

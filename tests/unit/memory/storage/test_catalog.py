@@ -229,3 +229,24 @@ def test_an_older_catalog_goes_on(tmp_path, monkeypatch):
             bank.check.verify() == []
             and [each.wall for each in bank.catalog.segments("v")] == [None] * 4
         )
+
+
+def test_an_overview_of_all_videos_is_what_their_rows_say(tmp_path):
+    """Some miss segments, one lost its beginning on purpose, one has none yet."""
+    rows = [each for each in made_up(1) if each.video_id != "a" or each.number != 2]
+    rows += [row("d", 3, 24.0, 32.0, None), row("d", 4, 32.0, 40.0, None)]
+    catalog = filled(tmp_path / "c.sqlite", rows)
+    writer = CatalogWriter(catalog._database)
+    writer.put_video(VideoRow(info("d"), 1.0, True, Pruned(3, 24.0)))
+    writer.put_video(VideoRow(info("e"), 1.0, False))
+    overviews = catalog.overviews()
+    assert list(overviews) == list("abcde")
+    assert [overviews[each].is_complete for each in "abcde"] == [False, True, True, True, False]
+    for video_id, overview in overviews.items():
+        sessions = catalog.sessions(video_id)
+        assert overview.row == catalog.video(video_id)
+        assert overview.end == catalog.next(video_id)[1]
+        assert overview.is_complete == (overview.row.finished and not catalog.gaps(video_id))
+        assert overview.began == (sessions[0].began if sessions else None)
+        assert catalog.overviews(video_id) == {video_id: overview}
+    assert catalog.overviews("nobody") == {} and overviews["a"].began is not None
