@@ -1,14 +1,18 @@
 """Precision, recall and delay of alerts on made streams, for every trigger of conf/trigger/.
 
     python -m tests.measure.alerts --streams 40 --seconds 48
+    python -m tests.measure.alerts --streams 40 --seconds 48 --kinds shake crowd --seed 78
 
 A stream shows one needle to report, once or several times, and another one beside it, in one of
-four ways:
+these ways:
     cut     a card appears at once, over footage whose scenes change
     fade    a card fades in over eight seconds, over one scene
     motion  a card drifts in from the edge over six seconds, over one scene
     repeat  the card comes three times, with pauses of eight seconds, over one scene
+    shake   as fade, and the camera jumps all the time by up to a quarter of the picture
+    crowd   as repeat, and other cards come and go every two seconds
 
+The last two change all the time without the card, so that its change does not stand out.
 Each stream has two requests: for that needle, and for one that never comes. A notice is right if it
 is the first one from the beginning of an event until eight seconds behind its end, which is how far
 a check looks back; every other notice is false. Delays are in video time from the first trace of
@@ -53,8 +57,10 @@ TRIGGERS: dict[str, Callable[[], Trigger]] = {
     "probability": ModelProbability,
 }
 KINDS = ("cut", "fade", "motion", "repeat")
+BUSY_KINDS = ("shake", "crowd")
 LATE_S = 8.0
 FADE_S, DRIFT_S = 8.0, 6.0
+SHAKE = 0.25  # of the picture
 
 
 @dataclass(frozen=True)
@@ -76,11 +82,12 @@ class Stream:
     events: tuple[Event, ...]
     wanted: Needle
     absent: Needle
+    beside: tuple[Event, ...] = ()  # cards that nobody asks for, all the time
 
     def picture(self, second: float) -> np.ndarray:
         """[height, width, 3] uint8 RGB."""
         picture = self.footage(second)
-        for one in self.events:
+        for one in (*self.beside, *self.events):
             if one.start <= second < one.end:
                 self._show(picture, one, second - one.start)
         return np.asarray(picture)
@@ -98,18 +105,31 @@ class Stream:
             return
         whole = picture.copy()
         draw(whole, one.needle, place)
-        share = min(1.0, (age + 0.5) / FADE_S) if self.kind == "fade" else 1.0
+        share = min(1.0, (age + 0.5) / FADE_S) if self.kind in ("fade", "shake") else 1.0
         picture.paste(Image.blend(picture, whole, share))
 
 
-def make_stream(number: int, seconds: int) -> Stream:
+def shaking(footage: Callable[[float], Image.Image], seed: int) -> Callable[[float], Image.Image]:
+    """The same scene through a camera that jumps from one second to the next."""
+    width, height = SIZE
+
+    def at(second: float) -> Image.Image:
+        rng = np.random.default_rng((seed, int(second)))
+        x, y = rng.random(2) * SHAKE
+        box = (x * width, y * height, (x + 1 - SHAKE) * width, (y + 1 - SHAKE) * height)
+        return footage(second).resize(SIZE, Image.Resampling.BILINEAR, box=box)
+
+    return at
+
+
+def make_stream(number: int, seconds: int, kinds: Sequence[str], seed: int) -> Stream:
     """The stream of this number: kinds take turns."""
-    rng, kind = np.random.default_rng((77, number)), KINDS[number % len(KINDS)]
+    rng, kind = np.random.default_rng((seed, number)), kinds[number % len(kinds)]
     shapes, colors = (rng.permutation(list(names)) for names in (SHAPES, COLORS))
     wanted, beside, absent = (
         Needle("shape", str(shapes[place]), str(colors[place])) for place in range(3)
     )
-    if kind == "repeat":
+    if kind in ("repeat", "crowd"):
         shown = [wanted, wanted, wanted]
         lasts, pause = 3.0, 8.0
     else:
@@ -122,7 +142,18 @@ def make_stream(number: int, seconds: int) -> Stream:
         at += lasts + pause
     scene_seconds = 14.0 if kind == "cut" else 1e9
     footage = procedural_footage(number, SIZE, scene_seconds)
-    return Stream(kind, footage, tuple(events), wanted, absent)
+    if kind == "shake":
+        footage = shaking(footage, number)
+    others = [
+        Event(
+            Needle("shape", str(shapes[3 + place % 2]), str(colors[3 + place % 2])),
+            random_placement(rng, "shape"),
+            2.0 * place,
+            2.0 * place + 1.0 + place % 2,
+        )
+        for place in range(seconds // 2 if kind == "crowd" else 0)
+    ]
+    return Stream(kind, footage, tuple(events), wanted, absent, tuple(others))
 
 
 @dataclass
@@ -260,7 +291,7 @@ def report(args: argparse.Namespace) -> None:
     rows.touch()
     done = {row["number"]: row for row in map(json.loads, rows.read_text().splitlines())}
     for number in range(args.streams):
-        stream = make_stream(number, args.seconds)
+        stream = make_stream(number, args.seconds, args.kinds, args.seed)
         if number not in done:
             with tempfile.TemporaryDirectory() as folder:
                 config = compose("ask", ["video=x", "question=x", f"bank={folder}/bank"])
@@ -289,6 +320,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--seconds", type=int, default=48)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS + BUSY_KINDS, default=KINDS)
+    parser.add_argument("--seed", type=int, default=77, help="of what the streams show")
     parser.add_argument(
         "--rows", type=Path, default=Path("alerts.jsonl"), help="what is done; a new run goes on"
     )
