@@ -112,6 +112,7 @@ class HttpProtocol(H11Protocol):
         cycle = self.cycle
         if cycle is not None and cycle.scope.get("state", {}).get(ENDLESS):
             self._end_request()
+            self.transport.close()  # else the server waits for its end as long as it may
             return
         if cycle is not None and cycle.more_body and not cycle.response_started:
             self._end_request()

@@ -64,7 +64,11 @@ class StreamSet:
                 self._start(each)
             for each in self._read():
                 if each.name in self._streams:
-                    raise _taken(each.name)
+                    raise UserError(
+                        f"A client of this server started a stream {each.name}, which {path} "
+                        "keeps, and streams= has one of that name; give that one another name, or "
+                        "take the other out of the file"
+                    )
                 self._kept[each.name] = each
                 self._start(each)
         except BaseException:

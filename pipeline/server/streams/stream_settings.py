@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from encoders.errors import UserError
-from encoders.sources.live.address import ffmpeg_input
+from encoders.sources.live.address import ffmpeg_input, is_live
 from pipeline.config import units
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -52,13 +52,27 @@ def parse_stream(values: Any, where: str) -> StreamSettings:
             f"{where}: {stream.name!r} cannot name a stream; use up to 64 letters, digits, dots, "
             "dashes and underscores"
         )
-    if "://" in stream.url:  # whether a camera is there is seen when it is opened
-        ffmpeg_input(stream.url)
+    _check_address(stream.url, where)
     if stream.older_than:
         units.parse_age("older_than", stream.older_than)
     if stream.max_bytes:
         units.parse_size("max_bytes", stream.max_bytes)
     return stream
+
+
+def _check_address(url: str, where: str) -> None:
+    """UserError on what can never be watched. Whether a camera is there is seen when it is
+    opened."""
+    if not url:
+        raise UserError(
+            f"{where}: url: the address is empty; give one such as rtsp://192.168.1.20/stream, or "
+            "camera:0"
+        )
+    if "://" in url or not is_live(url):
+        try:
+            ffmpeg_input(url)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
 
 
 def read_streams(path: Path) -> list[StreamSettings]:

@@ -87,6 +87,18 @@ def test_a_name_is_taken_until_its_stream_has_ended(embedded, tmp_path: Path):
             streams.remove("yard")
 
 
+def test_a_name_that_a_client_took_is_told_of_when_the_server_starts(embedded, tmp_path: Path):
+    kept = tmp_path / "streams.json"
+    kept.write_text(json.dumps({"streams": [{"name": "door", "url": "camera:0"}]}))
+    with (
+        embedded(tmp_path / "bank") as qa,
+        pytest.raises(UserError, match=r"started a stream door, which .*streams\.json keeps"),
+        streams_of(qa, tmp_path, own=[settings()]),
+    ):
+        pass
+    assert json.loads(kept.read_text())["streams"]  # nothing is lost
+
+
 def test_nobody_who_reads_the_streams_waits_for_a_bank_that_opens(embedded, tmp_path: Path):
     opening, may_open = threading.Event(), threading.Event()
     with embedded(tmp_path / "bank") as qa:

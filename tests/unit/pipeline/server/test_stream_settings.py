@@ -35,7 +35,9 @@ def test_a_file_of_streams_is_read(tmp_path: Path):
     [
         (DOOR + "  door: {url: camera:1}\n", "two streams or keys have the name door"),
         ("streams: {a b: {url: camera:0}}", "'a b' cannot name a stream"),
-        ("streams: {a: {url: gopher://h/x}}", "is no address that can be watched"),
+        ("streams: {a: {url: gopher://h/x}}", "streams.yaml: a: gopher://h/x is no address"),
+        ("streams: {a: {url: /etc/hostname}}", "/etc/hostname is no address that can be watched"),
+        ("streams: {a: {url: ''}}", "the address is empty"),
         ("streams: {a: {url: 'rtsp://:0'}}", "has no host and port"),
         ("streams: {a: {url: camera:0, rate: 2}}", "the keys are name, url, fps"),
         ("streams: {a: {url: camera:0, fps: 0}}", "fps: Input should be greater than 0"),
