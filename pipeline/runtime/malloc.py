@@ -52,6 +52,29 @@ def retained_bytes() -> int:
     return _retained
 
 
+class _Statistics(ctypes.Structure):
+    """struct mallinfo2 of glibc 2.33 and later."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+            "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
+
+
+def allocated_bytes() -> int | None:
+    """Bytes of all blocks that are not freed, in heaps and in mappings; None where the C library
+    does not say."""
+    with suppress(AttributeError, OSError):
+        statistics = ctypes.CDLL(None).mallinfo2
+        statistics.restype = _Statistics
+        now = statistics()
+        return int(now.uordblks + now.hblkhd)
+    return None
+
+
 def _set(*pairs: tuple[int, int]) -> bool:
     with suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)

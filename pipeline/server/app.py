@@ -29,6 +29,7 @@ from starlette.types import Receive, Scope, Send
 from encoders.schema import Frames
 from memory.bank import MemoryBank
 from pipeline.qa import VideoQA
+from pipeline.runtime.malloc import allocated_bytes
 from pipeline.schema import Answer
 from pipeline.server import chat_request, errors, responses, uploads
 from pipeline.server.access.audit_log import AuditLog, AuditMiddleware
@@ -246,6 +247,12 @@ def _build_metrics(service: Service) -> Metrics:
             f"memory_{tier}_bytes",
             f"Bytes in memory: {tier}",
             functools.partial(_memory_bytes, bank, tier),
+        )
+    if allocated_bytes() is not None:
+        metrics.gauge(
+            "memory_allocated_bytes",
+            "Bytes of the process that are in use: what is resident beside them is freed memory",
+            lambda: allocated_bytes() or 0,
         )
     if (streams := service.streams) is not None:
         metrics.by_stream(lambda: [each.state() for each in streams.streams.values()])

@@ -12,7 +12,8 @@ in turn.
 A segment is acknowledged when `sealed_until` of GET /v1/streams says so; those that the bank lacks
 in the end are counted. The first token is the first piece of text. Memory is the server's, of no
 file (RssAnon); its growth is that from the first tenth of the second half to the last one, by
-medians. The load of other programs is what the machine computed beside the server and this process.
+medians. Of it, "in use" is what malloc has given out, and the bank's own count is rows and frames.
+The load of other programs is what the machine computed beside the server and this process.
 """
 
 import argparse
@@ -120,6 +121,8 @@ class Figures:
     memory: list[tuple[float, int]] = field(default_factory=list)  # (seconds, RssAnon)
     # (seconds, of it by the bank's own count: search rows, frames in RAM)
     counted: list[tuple[float, int]] = field(default_factory=list)
+    # (seconds, of it what malloc has given out)
+    allocated: list[tuple[float, int]] = field(default_factory=list)
 
 
 class Load:
@@ -219,6 +222,8 @@ class Load:
             text = httpx.get(f"{self.address}/metrics", timeout=60).text
             rows = re.findall(r"^reelbank_memory_(?:index|ram)_bytes (\S+)$", text, re.M)
             figures.counted.append((time.monotonic() - began, round(sum(map(float, rows)))))
+            rows = re.findall(r"^reelbank_memory_allocated_bytes (\S+)$", text, re.M)
+            figures.allocated.append((time.monotonic() - began, round(sum(map(float, rows)))))
             for name, state in self._states().items():
                 figures.states[name] = state
                 figures.sealed[name] = max(figures.sealed.get(name, 0.0), state["sealed_until"])
@@ -340,6 +345,12 @@ def print_table(figures: Figures, segments: int, lacking: int, problems: list[st
             f"{middle:.0f} MB; {more:+.1f} MB",
             "20 MB",
             said(more <= 20),
+        ),
+        (
+            "of it in use",
+            "{:.0f} MB; {:+.1f} MB".format(*growth(figures.allocated)),
+            "",
+            "",
         ),
         (
             "of it by the bank's own count",
