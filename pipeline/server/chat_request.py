@@ -174,7 +174,15 @@ def _parse_parts(message: Message, index: int) -> list[Part]:
         return [TextPart(type="text", text=content)]
     if not isinstance(content, list):
         raise _invalid_field(where, "give a text or a list of parts")
+    if message.role == "assistant":  # a client sends back what another server refused
+        content = [_refusal_as_text(item) for item in content]
     return [_parse_part(item, f"{where}.{number}") for number, item in enumerate(content)]
+
+
+def _refusal_as_text(item: Any) -> Any:
+    if isinstance(item, dict) and item.get("type") == "refusal":
+        return {"type": "text", "text": item.get("refusal")}
+    return item
 
 
 def _parse_part(item: Any, where: str) -> Part:

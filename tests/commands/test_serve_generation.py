@@ -110,6 +110,8 @@ def test_system_messages_and_rounds_are_read_within_a_budget(ask) -> None:
     one, both = ask(*new), ask(*old, *new)
     assert plain.usage.prompt_tokens < one.usage.prompt_tokens == both.usage.prompt_tokens
     assert text_of(one) == text_of(both)
+    refusal: Any = {"role": "assistant", "content": [{"type": "refusal", "refusal": "It is red."}]}
+    assert ask(new[0], refusal).usage == one.usage
 
 
 class Card(BaseModel):
