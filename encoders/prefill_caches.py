@@ -1,8 +1,8 @@
 """The caches in which segments are encoded, shared by all streams of a model.
 
 A cache is empty but for the sink before every segment, so streams that encode in turn need one
-together, and not one each: 13 MB for the embedded model, a gigabyte for a wide one. A cache lives
-as long as a stream that may use it. Threads: any; as many caches as encode at the same time.
+together, and not one each: 4 to 6 MB for the embedded model, a gigabyte for one of 7 B. A cache
+lives as long as a stream that may use it. Threads: any; as many caches as encode at the same time.
 """
 
 import threading
