@@ -32,9 +32,9 @@ class PrefillCaches:
         with self._lock:  # reused, because a large new buffer is faulted in page by page
             idle = self._idle.pop() if self._idle else None
         if idle is None:
-            idle = self._made(capacity)
+            idle = self._new_cache(capacity)
         elif idle[0].capacity < capacity:
-            idle = self._made(max(capacity, 2 * idle[0].capacity))
+            idle = self._new_cache(max(capacity, 2 * idle[0].capacity))
         cache, mark = idle
         cache.rewind(mark)
         try:
@@ -43,7 +43,7 @@ class PrefillCaches:
             with self._lock:
                 self._idle.append(idle)
 
-    def _made(self, capacity: int) -> tuple[FixedCache, Mark]:
+    def _new_cache(self, capacity: int) -> tuple[FixedCache, Mark]:
         cache = self._model.cache(capacity)
         assert isinstance(cache, FixedCache)  # the model has full attention in every layer
         self._model.prefill(self._sink, cache)

@@ -5,6 +5,7 @@ Knows the store; no retriever, no questions. Nothing here changes a bank, so no 
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from encoders.errors import UserError
 from encoders.schema import Segment
 from memory.pending import PendingFrames
-from memory.storage.catalog import Gap, SegmentRow, Session, VideoOverview, VideoRow
+from memory.storage.catalog import Gap, SegmentRow, Session, VideoRow, overviews
 from memory.store import DiskStore
 
 _EPS_S = 1e-3  # Matroska rounds times to milliseconds
@@ -24,6 +25,8 @@ class BankCatalog:
     def __init__(self, root: Path, store: DiskStore, pending: PendingFrames) -> None:
         self._root, self._store, self._pending = root, store, pending
         self._rows = store.catalog
+        # what a list says of all videos, in one query, by id; or of one, by its id
+        self.overviews = partial(overviews, store.catalog)
         # the state of the catalog, and its videos then: a question to a library asks several times
         self._videos: tuple[tuple[int, ...], tuple[VideoRow, ...]] | None = None
 
@@ -53,11 +56,6 @@ class BankCatalog:
         """Seconds, as the video's file says. A stream states no duration, so it counts up to its
         last segment."""
         return video.info.duration or self.next(video.info.video_id)[1]
-
-    def overviews(self, video_id: str | None = None) -> dict[str, VideoOverview]:
-        """What a list says of all videos, in one query, by id; or of one, where the bank has
-        it."""
-        return self._rows.overviews(video_id)
 
     def segments(self, video_id: str) -> list[SegmentRow]:
         """Acknowledged segments, in time order."""

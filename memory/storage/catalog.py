@@ -141,31 +141,6 @@ class Catalog:
         rows = self._database.rows(f"SELECT {VIDEO_COLUMNS} FROM videos WHERE id = ?", video_id)
         return self._video(rows[0]) if rows else None
 
-    def overviews(self, video_id: str | None = None) -> dict[str, VideoOverview]:
-        """Of all videos in one query, by id; or of one, where the bank has it. The indexes keep the
-        query from reading segments."""
-        of_video = "FROM segments WHERE video_id = videos.id"
-        known = f"{of_video} AND wall IS NOT NULL"
-        rows = self._database.rows(
-            f"SELECT {VIDEO_COLUMNS}, (SELECT count(*) {of_video}), "
-            f"(SELECT max(number) {of_video}), "
-            f'(SELECT "end" {of_video} ORDER BY number DESC LIMIT 1), '
-            # as in `session_start`; without the first condition, films would be read to their ends
-            f"CASE WHEN EXISTS (SELECT 1 {known}) THEN "
-            f"(SELECT round(wall - start, 3) {known} ORDER BY start LIMIT 1) END "
-            f"FROM videos {'' if video_id is None else 'WHERE id = ?'} ORDER BY id",
-            *(() if video_id is None else (video_id,)),
-        )
-        overviews = {}
-        for *columns, count, last, end, began in rows:
-            row = self._video(tuple(columns))
-            first, start = (0, 0.0) if row.pruned is None else (row.pruned.first, row.pruned.start)
-            is_whole = not count or last == first + count - 1
-            overviews[row.info.video_id] = VideoOverview(
-                row, end if count else start, row.finished and is_whole, began
-            )
-        return overviews
-
     def wall_spans(self) -> dict[str, tuple[float, float]]:
         """Unix seconds of the first and the last moment of every video with a wall-clock time."""
         sql = (
@@ -295,6 +270,29 @@ class Catalog:
 
     # ---- inside
 
+    def _overviews(self, video_id: str | None = None) -> dict[str, VideoOverview]:
+        of_video = "FROM segments WHERE video_id = videos.id"
+        known = f"{of_video} AND wall IS NOT NULL"
+        rows = self._database.rows(
+            f"SELECT {VIDEO_COLUMNS}, (SELECT count(*) {of_video}), "
+            f"(SELECT max(number) {of_video}), "
+            f'(SELECT "end" {of_video} ORDER BY number DESC LIMIT 1), '
+            # as in `session_start`; without the first condition, films would be read to their ends
+            f"CASE WHEN EXISTS (SELECT 1 {known}) THEN "
+            f"(SELECT round(wall - start, 3) {known} ORDER BY start LIMIT 1) END "
+            f"FROM videos {'' if video_id is None else 'WHERE id = ?'} ORDER BY id",
+            *(() if video_id is None else (video_id,)),
+        )
+        overviews = {}
+        for *columns, count, last, end, began in rows:
+            row = self._video(tuple(columns))
+            first, start = (0, 0.0) if row.pruned is None else (row.pruned.first, row.pruned.start)
+            is_whole = not count or last == first + count - 1
+            overviews[row.info.video_id] = VideoOverview(
+                row, end if count else start, row.finished and is_whole, began
+            )
+        return overviews
+
     def _segments(self, where: str, *values: str | float) -> list[SegmentRow]:
         rows = self._database.rows(f"SELECT {SEGMENT_COLUMNS} FROM segments {where}", *values)
         return [self._segment(row) for row in rows]
@@ -363,6 +361,12 @@ class Catalog:
         if video is None or video.pruned is None:
             return 0, 0.0
         return video.pruned.first, video.pruned.start
+
+
+def overviews(catalog: Catalog, video_id: str | None = None) -> dict[str, VideoOverview]:
+    """What a list says of all videos, in one query, by id; or of one, where the bank has it. The
+    indexes keep the query from reading segments."""
+    return catalog._overviews(video_id)
 
 
 class CatalogChanges:

@@ -10,6 +10,7 @@ from memory.storage.catalog import (
     Session,
     VideoOverview,
     VideoRow,
+    overviews,
 )
 from memory.union.video_places import VideoPlaces
 
@@ -34,13 +35,13 @@ class CatalogUnion(Catalog):
     def video(self, video_id: str) -> VideoRow | None:
         return self._of(video_id).video(video_id)
 
-    def overviews(self, video_id: str | None = None) -> dict[str, VideoOverview]:
+    def _overviews(self, video_id: str | None = None) -> dict[str, VideoOverview]:
         if video_id is not None:
-            return self._of(video_id).overviews(video_id)
+            return overviews(self._of(video_id), video_id)
         return {
             video_id: overview
             for hidden, catalog in self._with_hidden()
-            for video_id, overview in catalog.overviews().items()
+            for video_id, overview in overviews(catalog).items()
             if video_id not in hidden
         }
 

@@ -15,7 +15,7 @@ import pytest
 from memory.bank import MemoryBank
 from memory.rebuild import damage_of
 from memory.retrieval.uniform import UniformRetriever
-from memory.storage.catalog import Catalog, Pruned, SegmentRow, VideoRow
+from memory.storage.catalog import Catalog, Pruned, SegmentRow, VideoRow, overviews
 from memory.storage.catalog_writer import CatalogWriter
 from memory.storage.database import CatalogDamagedError, Database, row_sum
 from tests.support.records import info, make_segment, make_video, write_video
@@ -239,14 +239,14 @@ def test_an_overview_of_all_videos_is_what_their_rows_say(tmp_path):
     writer = CatalogWriter(catalog._database)
     writer.put_video(VideoRow(info("d"), 1.0, True, Pruned(3, 24.0)))
     writer.put_video(VideoRow(info("e"), 1.0, False))
-    overviews = catalog.overviews()
-    assert list(overviews) == list("abcde")
-    assert [overviews[each].is_complete for each in "abcde"] == [False, True, True, True, False]
-    for video_id, overview in overviews.items():
+    every = overviews(catalog)
+    assert list(every) == list("abcde")
+    assert [every[each].is_complete for each in "abcde"] == [False, True, True, True, False]
+    for video_id, overview in every.items():
         sessions = catalog.sessions(video_id)
         assert overview.row == catalog.video(video_id)
         assert overview.end == catalog.next(video_id)[1]
         assert overview.is_complete == (overview.row.finished and not catalog.gaps(video_id))
         assert overview.began == (sessions[0].began if sessions else None)
-        assert catalog.overviews(video_id) == {video_id: overview}
-    assert catalog.overviews("nobody") == {} and overviews["a"].began is not None
+        assert overviews(catalog, video_id) == {video_id: overview}
+    assert overviews(catalog, "nobody") == {} and every["a"].began is not None
