@@ -2,6 +2,7 @@
 
 Knows neither pixels nor prompts. Layout of <bank>/:
     bank.json, writer.lock             format, provenance, lock  memory/storage/manifest.py
+    kv.codebook                        centroids, if it has any  storage/segments/codebook.py
     catalog.sqlite                     the videos and segments   memory/storage/catalog.py
     segments/<video>/*.safetensors     tokens, keys and values   memory/store.py
     window/<video>/*.safetensors       the encoder's exact keys  storage/segments/recent_window.py
@@ -53,7 +54,9 @@ from memory.storage.catalog import VideoRow
 from memory.storage.manifest import Provenance, Values, WriterLock, keep_copy, open_manifest
 from memory.storage.os_errors import as_user_errors
 from memory.storage.retention import Cut, Piece, Rule
-from memory.storage.segments.segment_codec import StorageFormat
+from memory.storage.segments.codebook import NAME as CODEBOOK
+from memory.storage.segments.codebook import Codebook
+from memory.storage.segments.segment_codec import StorageFormat, codebook_digest
 from memory.store import INDEX, DiskStore, segment_end_time
 from memory.text import findings
 from memory.text.findings import FindingStore
@@ -147,6 +150,7 @@ class MemoryBank:
         *,
         create: bool = True,
         repair: bool = False,
+        codebook: Codebook | None = None,
         **options: Unpack[BankOptions],
     ) -> "MemoryBank":
         """Open the bank at `root`, or create it. UserError if it is missing (create=False), is no
@@ -155,10 +159,13 @@ class MemoryBank:
         provenance: None opens any existing bank, for maintenance. Its key "quantisation" says how
         segments are stored (memory/storage/segments/segment_codec.py).
         repair: also rebuild a damaged catalog; a missing one is always rebuilt.
+        codebook: of a new bank's keys and values, where "quantisation" names it; the bank keeps it.
         """
         root = Path(root)
         with as_user_errors(root):
-            stored, store = open_store(root, provenance, create=create, repair=repair)
+            stored, store = open_store(
+                root, provenance, create=create, repair=repair, codebook=codebook
+            )
             return cls(store, stored, retriever, **options)
 
     # ---- write path
@@ -453,7 +460,12 @@ class MemoryBank:
 
 
 def open_store(
-    root: Path, provenance: Provenance | None, *, create: bool, repair: bool = False
+    root: Path,
+    provenance: Provenance | None,
+    *,
+    create: bool,
+    repair: bool = False,
+    codebook: Codebook | None = None,
 ) -> tuple[Values, DiskStore]:
     """What the bank at `root` records, and its store. Arguments and errors as `MemoryBank.open`."""
     stored = open_manifest(
@@ -461,6 +473,7 @@ def open_store(
         provenance,
         create=create and provenance is not None,
         older=None if provenance is None else of_before(provenance),
+        beside=None if codebook is None else {CODEBOOK: codebook.data},
     )
     if rebuild.is_due(root, repair):
         lock = WriterLock(root)
@@ -470,13 +483,15 @@ def open_store(
                 rebuild.mend(root)
         finally:
             lock.release()
-    storage_format = StorageFormat.parse(str(stored.get("quantisation") or "none"))
-    return stored, DiskStore(root, storage_format)
+    text = str(stored.get("quantisation") or "none")
+    digest = codebook_digest(text)
+    own = None if digest is None else Codebook.of_bank(root, digest, codebook)
+    return stored, DiskStore(root, StorageFormat.parse(text, own))
 
 
 def of_before(provenance: Provenance) -> Provenance:
     """What a version recorded that quantized keys in groups of frames."""
     text = provenance.get("quantisation")
-    if not isinstance(text, str):
+    if not isinstance(text, str) or codebook_digest(text) is not None:
         return provenance
     return {**provenance, "quantisation": str(replace(StorageFormat.parse(text), causal=False))}

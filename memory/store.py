@@ -90,7 +90,8 @@ class DiskStore:
     """
 
     def __init__(self, root: Path, storage_format: StorageFormat = segment_file.LOSSLESS) -> None:
-        """storage_format: of new segments; a file itself says how to read it."""
+        """storage_format: of new segments; a file itself says how to read it, but for the
+        codebook."""
         self.root = Path(root)
         self.storage_format = storage_format
         self.window = RecentWindow(self.root / "window")
@@ -270,7 +271,10 @@ class DiskStore:
 
     def get(self, video_id: str, number: int) -> Segment:
         """The whole segment."""
-        return self._read(video_id, number, lambda path, row: segment_file.read(path, row.checksum))
+        codebook = self.storage_format.codebook
+        return self._read(
+            video_id, number, lambda path, row: segment_file.read(path, row.checksum, codebook)
+        )
 
     def frames(
         self, video_id: str, number: int, first: int, stop: int, *, kv: bool = True
@@ -280,7 +284,12 @@ class DiskStore:
             video_id,
             number,
             lambda path, row: segment_file.read_frames(
-                path, first, stop, kv=kv, expected_seal=row.checksum
+                path,
+                first,
+                stop,
+                kv=kv,
+                expected_seal=row.checksum,
+                codebook=self.storage_format.codebook,
             ),
         )
 
@@ -322,7 +331,11 @@ class DiskStore:
             video_id,
             number,
             lambda path, row: segment_file.read_index(
-                path, row.first, want, expected_seal=row.checksum
+                path,
+                row.first,
+                want,
+                expected_seal=row.checksum,
+                codebook=self.storage_format.codebook,
             ),
         )
         further = want - segment_file.INDEX_TENSORS

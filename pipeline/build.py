@@ -28,6 +28,7 @@ from memory.resolution.schema import Resolution
 from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Retriever
+from memory.storage.segments.codebook import Codebook
 from memory.union.bank_union import open_banks, refuse_unfit
 from pipeline.answer.answerer import Answerer
 from pipeline.answer.batched_reader import BatchedReader
@@ -39,6 +40,7 @@ from pipeline.config.checks import (
     began_at,
     check_parts,
     check_ranges,
+    is_no_policy,
     pools_frames,
     scales_positions,
 )
@@ -60,6 +62,7 @@ from pipeline.ingest.captions import Captions
 from pipeline.ingest.embeddings import FrameEmbedding
 from pipeline.ingest.ingester import Ingester
 from pipeline.ingest.text import TextExtraction
+from pipeline.kv_policy.schema import KVPolicy
 from pipeline.moments.local_text_model import LocalTextModel
 from pipeline.picture_source import PictureSource
 from pipeline.provenance import of_any_model, provenance
@@ -83,6 +86,7 @@ GROUPS = (
     "segmenter",
     "compressor",
     "prefill",
+    "kv_policy",
     "block_score",
     "query_pool",
     "retriever",
@@ -186,6 +190,10 @@ def build_qa(
                 "resolution= needs a model in this process; backbone=endpoint gets pictures and "
                 "pools no tokens; leave resolution= out."
             )
+        if not is_no_policy(settings.kv_policy):
+            raise UserError(
+                "kv_policy= needs a model in this process; leave it out with backbone=endpoint."
+            )
         settings = without_tokens(settings)
     segmenter = instantiate("segmenter", settings.segmenter)
     if isinstance(segmenter, functools.partial):
@@ -209,13 +217,20 @@ def build_qa(
         queries=queries,
         **(picture_parts(others, option_name(clip)) if others and is_fused(node) else {}),
     )
+    policy: KVPolicy = call(
+        "kv_policy", instantiate("kv_policy", settings.kv_policy), backbone=backbone
+    )
     local: Reader | None = None
     if endpoint is None:
         abstention: Abstention = call(
             "abstention", instantiate("abstention", settings.abstention), backbone=backbone
         )
         local = call(
-            "reader", instantiate("reader", settings.reader), backbone, abstention=abstention
+            "reader",
+            instantiate("reader", settings.reader),
+            backbone,
+            abstention=abstention,
+            kv_policy=policy,
         )
     strategy: AnswerStrategy = instantiate("answer", settings.answer)
     resolution: Resolution = instantiate("resolution", settings.resolution)
@@ -229,11 +244,13 @@ def build_qa(
         has_frame_embedder=not isinstance(clip, NoFrameEmbedder),
         backbone=None if isinstance(backbone, Endpoint) else backbone,
     )
-    own = provenance(settings, backbone, clip)
+    own = provenance(settings, backbone, clip, policy)
+    _refuse_other_codebook(policy.codebook, str(own["weights"]))
     bank = open_banks(
         [settings.bank, *settings.also_banks],
         own if endpoint is None else of_any_model(Path(settings.bank), own),
         retriever,
+        codebook=policy.codebook,
         recent_frames=settings.recent_frames,
         ram_bytes=settings.ram_mb * 10**6,
         device_bytes=settings.device_mb * 10**6,
@@ -312,6 +329,16 @@ def _refuse_abstention(settings: PipelineSettings) -> None:
         raise UserError(
             "abstention= needs a model in this process; backbone=endpoint asks for "
             '"not in the video" already, in backbone.form=; leave abstention= out.'
+        )
+
+
+def _refuse_other_codebook(codebook: Codebook | None, weights: str) -> None:
+    """UserError where the codebook was made of other weights than those of the run."""
+    # a suffix names settings of the prompt, which change no weights
+    if codebook is not None and codebook.model not in ("", weights.partition("-")[0]):
+        raise UserError(
+            f"The codebook of kv_policy= is of a model with the weights {codebook.model}, and this "
+            f"one has {weights}; make one with `python -m pipeline.evaluation.kv_codebook`."
         )
 
 

@@ -12,10 +12,14 @@ from memory.storage.segments.segment_codec import StorageFormat
 from pipeline.config.checks import scales_positions
 from pipeline.config.parts import PartSettings
 from pipeline.config.tasks.pipeline_settings import PipelineSettings
+from pipeline.kv_policy.schema import KVPolicy
 
 
 def provenance(
-    settings: PipelineSettings, backbone: VideoModel, clip: DualEncoder
+    settings: PipelineSettings,
+    backbone: VideoModel,
+    clip: DualEncoder,
+    policy: KVPolicy | None = None,
 ) -> dict[str, str | int | float | None]:
     """The settings on which a bank and its readers and writers must agree (law 5)."""
     return {
@@ -29,7 +33,7 @@ def provenance(
         "compressor": short(settings.compressor),
         "segmenter": short(settings.segmenter),
         "prefill": short(_without_none(settings.prefill)),
-        "quantisation": str(storage_format(settings, backbone)),
+        "quantisation": str(storage_format(settings, backbone, policy)),
     }
 
 
@@ -63,13 +67,18 @@ def _frame_size(backbone: VideoModel) -> str:
     return size + ("-no-squeeze" if backbone.keeps_shape else "")
 
 
-def storage_format(settings: PipelineSettings, backbone: VideoModel) -> StorageFormat:
-    """How a bank stores keys, values and visual tokens; None for the type that they have anyway."""
+def storage_format(
+    settings: PipelineSettings, backbone: VideoModel, policy: KVPolicy | None = None
+) -> StorageFormat:
+    """How a bank stores keys, values and visual tokens; None for the type that they have anyway.
+    UserError for kv_dtype= beside a policy that stores them otherwise."""
     own = str(backbone.dtype).removeprefix("torch.")
     return StorageFormat(
         kv=None if settings.kv_dtype == settings.prefill.get("dtype") else settings.kv_dtype,
         tokens=None if settings.token_dtype == own else settings.token_dtype,
         window_frames=settings.prefill.get("window_frames", 0),
+        codebook=None if policy is None else policy.codebook,
+        heads=None if policy is None else policy.heads,
     )
 
 

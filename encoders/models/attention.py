@@ -3,7 +3,8 @@ and blocks of plain products where a processor multiplies bfloat16 much faster t
 do. `register` adds them to transformers through its public interfaces.
 
 Knows tensors only: no model, no cache, no question. To observe the attention, pass a `listener` to
-the decoder's call. To share the forms of a mask among the layers of a pass, pass `masks={}`.
+the decoder's call. To share the forms of a mask among the layers of a pass, pass `masks={}`. To let
+heads read parts of the context, pass `head_spans` (heads/head_spans.py).
 """
 
 import sys
@@ -17,6 +18,8 @@ import encoders.models.torchvision_ops  # noqa: F401  (first: transformers impor
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+
+from encoders.models.heads.head_spans import HeadSpans
 
 from transformers import AttentionInterface  # isort: skip
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # isort: skip
@@ -37,7 +40,7 @@ _FEW = 8  # queries below which a block is not worth its overhead
 
 def _with_listener(attend: Callable[..., Any]) -> Callable[..., Any]:
     """An attention function that first calls the `listener` among its keyword arguments, if there
-    is one.
+    is one. `head_spans` among them says what each head reads; the listener still gets all keys.
     """
 
     def listening(
@@ -57,6 +60,9 @@ def _with_listener(attend: Callable[..., Any]) -> Callable[..., Any]:
                 key if window is None else key[:, :, -window:],
                 kwargs["scaling"],
             )
+        spans: HeadSpans | None = kwargs.pop("head_spans", None)
+        if spans is not None:
+            return spans.attend(attend, module, query, key, value, attention_mask, **kwargs)
         return attend(module, query, key, value, attention_mask, **kwargs)
 
     return listening

@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
+from encoders.models.heads.head_spans import HeadSpans
 from encoders.models.positions import Cursor
 from encoders.schema import KVBlock
 
@@ -193,6 +194,7 @@ class FixedCache(Cache):
 
     layers: list[FixedLayer]
     cursor = Cursor()  # where the next token stands; code that appends also moves it
+    head_spans: HeadSpans | None = None  # what each head reads of the context; None: everything
     _stops_early = False
 
     def __init__(self, keys: Tensor, values: Tensor, whole: bool = False) -> None:

@@ -209,7 +209,9 @@ class LanguageModel:
         on the model's modules (Qwen's rope_deltas) are never used, so streams on one model cannot
         disturb each other.
         """
-        extra = {} if listener is None else {"listener": listener}
+        extra: dict[str, Any] = {} if listener is None else {"listener": listener}
+        if isinstance(cache, FixedCache) and cache.head_spans is not None:
+            extra["head_spans"] = cache.head_spans
         placed, cursor, table = self._decoder_inputs(embeds, cache.cursor)
         with self._rotating([table]):
             hidden: Tensor = self._decoder(

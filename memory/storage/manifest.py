@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +41,18 @@ def open_manifest(
     *,
     create: bool,
     older: Provenance | None = None,
+    beside: Mapping[str, bytes] | None = None,
 ) -> Values:
     """Read the provenance of the bank at `root`. UserError if it differs from `provenance`, or if
     the folder is no bank; ManifestDamagedError if bank.json is damaged.
 
     provenance: None accepts any bank. create: create a missing bank. older: what a version of
-    before recorded in place of `provenance`; a bank with it goes on in its own way.
+    before recorded in place of `provenance`; a bank with it goes on in its own way. beside: files
+    of a new bank by name, durable before bank.json is.
     """
     path = root / NAME
     if not path.is_file():
-        _refuse_no_bank(root, create)
+        _refuse_no_bank(root, create, set(beside or ()))
         if provenance is None:
             raise ValueError("a new bank needs its provenance")
         make_folder(root)
@@ -58,6 +60,8 @@ def open_manifest(
         lock = WriterLock(root)
         try:
             if not path.is_file():
+                for name, data in (beside or {}).items():
+                    write_atomically(root / name, data)
                 write(root, provenance)
         finally:
             lock.release()
@@ -211,13 +215,15 @@ def _lock_problem(path: Path) -> str | None:
     return "it is a link" if stat.S_ISLNK(mode) else why_not_regular(path)
 
 
-def _refuse_no_bank(root: Path, create: bool) -> None:
+def _refuse_no_bank(root: Path, create: bool, beside: Set[str]) -> None:
+    """beside: names of files that a creation writes before bank.json."""
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is a file, not a bank; use another bank=DIR")
     if os.path.lexists(root / NAME) or os.path.lexists(root / "catalog.sqlite"):
         raise damage_error(root, why_not_regular(root / NAME) or "it is missing")
     # leftovers of a crash during creation count as empty
-    others = [path for path in root.iterdir() if not _of_creation(path)] if root.is_dir() else []
+    entries = root.iterdir() if root.is_dir() else iter(())
+    others = [path for path in entries if not _of_creation(path, {NAME, *beside})]
     if others:
         raise UserError(
             f"{root} is not a bank and not empty ({others[0].name} is in it); use another bank=DIR"
@@ -228,8 +234,9 @@ def _refuse_no_bank(root: Path, create: bool) -> None:
         )
 
 
-def _of_creation(path: Path) -> bool:
-    return path.name == LOCK or (path.name.startswith(f"{NAME}.") and path.name.endswith(TEMPORARY))
+def _of_creation(path: Path, names: Set[str]) -> bool:
+    is_part = path.name.endswith(TEMPORARY) and path.name.startswith(tuple(f"{n}." for n in names))
+    return path.name in {LOCK, *names} or is_part
 
 
 def _refuse_other(root: Path, stored: Provenance, current: Provenance) -> None:

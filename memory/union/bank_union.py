@@ -17,6 +17,7 @@ from memory.bank import BankOptions, MemoryBank, of_before, open_store
 from memory.schema import Retriever
 from memory.storage.manifest import Provenance, Values, differences, open_manifest
 from memory.storage.os_errors import as_user_errors
+from memory.storage.segments.codebook import Codebook
 from memory.store import DiskStore, root_of
 from memory.text.findings import FindingStore
 from memory.union.store_union import StoreUnion
@@ -53,6 +54,7 @@ def open_banks(
     retriever: Retriever,
     *,
     create: bool = True,
+    codebook: Codebook | None = None,
     **options: Unpack[BankOptions],
 ) -> MemoryBank:
     """The bank of one folder, as `MemoryBank.open`, or those of several as one, which must exist.
@@ -61,7 +63,9 @@ def open_banks(
     """
     folders = [Path(root) for root in roots]
     if len(folders) == 1:
-        return MemoryBank.open(folders[0], provenance, retriever, create=create, **options)
+        return MemoryBank.open(
+            folders[0], provenance, retriever, create=create, codebook=codebook, **options
+        )
     recorded = refuse_unfit(folders)
     if provenance is not None:
         open_manifest(folders[0], provenance, create=False, older=of_before(provenance))

@@ -123,7 +123,8 @@ class BatchedReader:
     def _one_by_one(self, group: Sequence[Evidence]) -> bool:
         thought = self.backbone.prompt.thought
         thinks = thought is not None and thought.expected
-        return len(group) < 2 or thinks or bool(self._language_model.other_layers)
+        is_alone = self.reader.kv_policy.splits_heads  # the places of a row depend on its length
+        return len(group) < 2 or thinks or is_alone or bool(self._language_model.other_layers)
 
     def _narrowed(self, tokens: int = 1) -> AbstractContextManager[None]:
         """One torch thread for steps that wait for threads longer than they compute: a row of eight

@@ -31,6 +31,8 @@ from pipeline.answer.likelihood import log_likelihood
 from pipeline.answer.schema import Abstention, Cache, Layout, Likelihoods
 from pipeline.answer.text_evidence import Stretch, between_frames, prompt
 from pipeline.answer.thinking import room_for_thoughts, think
+from pipeline.kv_policy.no_policy import NoPolicy
+from pipeline.kv_policy.schema import KVPolicy
 from pipeline.runtime.cancel import Emit, raise_if_cancelled, unless_cancelled
 from pipeline.runtime.torch_threads import one_thread
 from pipeline.schema import NOT_SHOWN, Reading
@@ -57,6 +59,7 @@ class CachedReader:
         position: RotaryScaling | None = None,
         lines: str = BEHIND,
         abstention: Abstention | None = None,
+        kv_policy: KVPolicy | None = None,
     ) -> None:
         """max_thinking_tokens: of a thought before the answer, which counts apart.
         lines: where the words of the film stand: "behind" all frames, or "between" them, each at
@@ -64,7 +67,8 @@ class CachedReader:
         retrieval_heads: file of the heads whose attention makes citations; None = the one in the
         checkpoint's folder, or else all heads count. frame_order: of the frames of each video; None
         = in time. position: how far apart tokens stand; None = as trained. abstention: None = the
-        model says by itself what it does not see. UserError on values that give no room, and on a
+        model says by itself what it does not see. kv_policy: None = every head reads everything.
+        UserError on values that give no room, and on a
         file that does not fit the model.
         """
         if max_new_tokens < 1:
@@ -87,6 +91,7 @@ class CachedReader:
         self.backbone, self.max_new_tokens = backbone, max_new_tokens
         self.lines = lines
         self.abstention: Abstention = abstention or NoAbstention()
+        self.kv_policy: KVPolicy = kv_policy or NoPolicy(backbone)
         self._thinking_tokens = max_thinking_tokens
         self._order: FrameOrder = frame_order or TimeOrder()
         if lines == BETWEEN and not self._order.is_time:
@@ -114,6 +119,7 @@ class CachedReader:
             f"max_thinking_tokens={self._thinking_tokens}, "
             f"frame_order={type(self._order).__name__}, lines={self.lines}, "
             f"{'' if self._position.is_identity else f'{self._position}, '}"
+            f"{f'{policy}, ' if (policy := self.kv_policy.settings) else ''}"
             f"{said.instruction!r} {said.check_prompt!r} {said.threshold}"
         )
 
@@ -157,6 +163,8 @@ class CachedReader:
                 layout = self.layout(evidence)
                 cache = self._cache_for(layout.length + room + spare)
                 layout.write(cache)
+                if isinstance(cache, FixedCache):
+                    cache.head_spans = self.kv_policy.spans(layout.length, len(self.sink))
             self._language_model.refuse_beyond(cache.cursor, room)
             yield cache, layout.frames_of
 
@@ -398,6 +406,7 @@ class CachedReader:
                 return cache
             self._cache, self._empty = cache, cache.mark()
         self._cache.rewind(self._empty)
+        self._cache.head_spans = None
         return self._cache
 
     def _without_frames(self) -> Layout:

@@ -29,6 +29,7 @@ from memory.schema import Evidence, Run
 from pipeline.answer.cached_reader import BEHIND, BETWEEN, CachedReader
 from pipeline.answer.frame_order.frame_orders import FrameOrder
 from pipeline.answer.schema import Abstention, Cache, Layout
+from pipeline.kv_policy.schema import KVPolicy
 
 
 class TokenReader(CachedReader):
@@ -48,6 +49,7 @@ class TokenReader(CachedReader):
         position: RotaryScaling | None = None,
         lines: str = BEHIND,
         abstention: Abstention | None = None,
+        kv_policy: KVPolicy | None = None,
         chunk_frames: int | None = None,
     ) -> None:
         """chunk_frames: frames that pass the decoder at once, each chunk behind those before it
@@ -66,6 +68,7 @@ class TokenReader(CachedReader):
             position=position,
             lines=lines,
             abstention=abstention,
+            kv_policy=kv_policy,
         )
         if backbone.counts_frames:  # then nothing before the frames is the same for every question
             self.sink = self.sink[:0]
@@ -142,6 +145,7 @@ class KVReader(CachedReader):
         position: RotaryScaling | None = None,
         lines: str = BEHIND,
         abstention: Abstention | None = None,
+        kv_policy: KVPolicy | None = None,
     ) -> None:
         require_full_attention(backbone)
         if backbone.renumbers_frames:
@@ -158,6 +162,7 @@ class KVReader(CachedReader):
             position=position,
             lines=lines,
             abstention=abstention,
+            kv_policy=kv_policy,
         )
 
     def layout(self, evidence: Evidence) -> Layout:

@@ -19,6 +19,7 @@ from encoders.models.language_model import LanguageModel
 from encoders.text.lines import TextLine
 from memory.schema import Evidence, FrameName, VideoTitle
 from pipeline.answer.attention.retrieval_heads import RetrievalHeads
+from pipeline.kv_policy.schema import KVPolicy
 from pipeline.runtime.cancel import Emit
 from pipeline.schema import Reading
 
@@ -121,6 +122,7 @@ class Reader(EvidenceReader, Protocol):
     lines: str  # "behind" all frames, or "between" them: where the lines of text stand
     retrieval_heads: RetrievalHeads | None  # whose attention makes citations; None: of all heads
     sink: Tensor  # [P, D] embeddings of the preamble
+    kv_policy: KVPolicy
 
     @property
     def language_model(self) -> LanguageModel:

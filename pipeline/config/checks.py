@@ -81,6 +81,11 @@ def check_parts(
             f"kv_dtype={settings.kv_dtype} has no effect with prefill=none, which keeps no keys "
             "and values; leave it out."
         )
+    if not keeps_kv and not is_no_policy(settings.kv_policy):
+        raise UserError(
+            "kv_policy= has no effect with prefill=none, which keeps no keys and values; leave it "
+            "out."
+        )
     if not keeps_kv and scales_positions(settings.encode_position):
         raise UserError(
             "position@encode_position= has no effect with prefill=none, which encodes no keys and "
@@ -124,6 +129,11 @@ def pools_frames(resolution: PartSettings) -> bool:
 def scales_positions(position: PartSettings) -> bool:
     """Whether a part of conf/position/ changes anything by its kind."""
     return not str(position["_target_"]).endswith(".NoScaling")
+
+
+def is_no_policy(policy: PartSettings) -> bool:
+    """Whether a part of conf/kv_policy/ changes nothing by its kind."""
+    return str(policy["_target_"]).endswith(".NoPolicy")
 
 
 def _refuse_long_reads(settings: PipelineSettings, backbone: Backbone) -> None:

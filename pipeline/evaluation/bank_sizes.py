@@ -54,7 +54,6 @@ from pipeline.config.tasks.pipeline_settings import IngestSettings
 from pipeline.embedded.footage import clips
 from pipeline.evaluation.embedded import SEED, Video, make_videos, run_part
 from pipeline.needle_world.scoring import ScoredAnswer
-from pipeline.provenance import storage_format
 from pipeline.qa import VideoQA
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.scoring import difference, share
@@ -63,6 +62,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {  # the first is what the others are com
     "bf16": ("kv_dtype=bfloat16", "token_dtype=bfloat16"),
     "int8": ("kv_dtype=int8", "token_dtype=int8"),
     "int4": ("kv_dtype=int4", "token_dtype=int4"),
+    "codebook": ("kv_policy=product_quantization", "token_dtype=int8"),
     "pooled, bf16": ("kv_dtype=bfloat16", "token_dtype=bfloat16", "compressor=shrink"),
     "compact": ("experiment=compact",),
 }
@@ -235,9 +235,7 @@ def measure(name: str, videos: dict[str, list[Video]], out: Path) -> SettingResu
     with qa.bank:
         errors = attention_errors(config, qa, videos[parts[-1]][:ATTENTION_VIDEOS])
         segments = list(encode_segments(config, qa, videos[parts[0]][0][1], end=TIMED_SECONDS))
-    write, read = write_and_read_speeds(
-        segments, storage_format(config, backbone), folder / "speed"
-    )
+    write, read = write_and_read_speeds(segments, qa.bank.storage_format, folder / "speed")
     for part in parts:
         shutil.rmtree(folder / f"bank-{part}")  # hundreds of MB; the questions stay
     scored = {reader: [one for each in answers for one in each[reader]] for reader in READERS}

@@ -240,7 +240,7 @@ CHANGED = {  # a value other than the default of every setting that can change a
     "abstention": "first_token", "answer": "route", "further_clips": "b32",
     "dense": "minilm", "answers": "letters", "files": "true", "source.decoder": "pyav",
     "frame_order": "score", "block_score": "kmeans", "query_pool": "last", "position": "linear",
-    "encode_position": "linear", "resolution": "high_low",
+    "encode_position": "linear", "resolution": "high_low", "kv_policy": "frame_means",
 }  # fmt: skip
 SAME = {  # settings that change no answer
     "bank": "b", "ram_mb": "7", "device_mb": "7", "prefetch_frames": "0", "threads": "1",
@@ -294,6 +294,11 @@ def test_arms_with_other_words_have_a_bank_of_their_own(arm_of: dict[str, Arm]) 
     assert len({arm_of[key].bank for key in ("plain", "text", "dense", "seed")}) == 4
     # these read what the same bank holds
     assert len({arm_of[key].bank for key in ("plain", "read_text_tokens", "retriever")}) == 1
+
+
+def test_a_policy_that_stores_otherwise_has_a_bank_of_its_own(arm_of: dict[str, Arm]) -> None:
+    """Those that change what heads read have not: test_kv_policies.py."""
+    assert arm_of["kv_policy"].bank != arm_of["plain"].bank
 
 
 def test_every_shared_setting_is_in_one_of_the_two_lists() -> None:

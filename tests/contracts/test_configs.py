@@ -36,6 +36,7 @@ from pipeline.config.task_settings import TASK_SETTINGS
 from pipeline.config.tasks.question_settings import AskSettings
 from pipeline.evaluation.needle.films.tasks.sheet import NeedleTask
 from pipeline.schema import Answer
+from tests.support.kv_policies import toy_settings
 from tests.support.paths import ROOT
 from tests.support.qa import loaded_once
 from tests.support.toys import FRAME_TOKENS, toy_parts
@@ -267,6 +268,8 @@ def test_every_option_that_needs_no_download_answers(
             for name in ("high_low", "per_segment", "progressive", "round_decay")
         },
     }.get((group, option), [])
+    if group == "kv_policy":
+        extra = toy_settings(option)
     parts = toy_parts()
     if (group, option) in PACKAGED:  # with its own weights
         parts = [part for part in parts if not part.startswith(f"{group}.")]

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from encoders.schema import VideoInfo
+from tests.support.kv_policies import toy_codebook, toy_profile
 from tests.support.paths import ROOT
 from tests.support.qa import opened
 from tests.support.records import files
@@ -57,6 +58,18 @@ WAYS = {
         "prefill.window_frames=11",
         "segmenter.seconds=6",
         "compressor=merge",
+    ),
+    "frame means": (
+        "kv_policy=frame_means",
+        f"kv_policy.profile={toy_profile()}",
+        "prefill.window_frames=11",
+        "segmenter.seconds=6",
+    ),
+    "codebook": (
+        "kv_policy=product_quantization",
+        f"kv_policy.codebook={toy_codebook()}",
+        "prefill.window_frames=11",
+        "segmenter.seconds=6",
     ),
 }
 

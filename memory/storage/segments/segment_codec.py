@@ -9,6 +9,9 @@ take only what was cut out of one. With int8 or int4 keys and values, everything
     clip               int8 per row, one row for frames that repeat each other
                        (VisualTokens.repeats)
     pos, offsets       the smallest integer dtypes that hold them, exactly
+With a codebook, keys and values are numbers of its centroids (codebook.py). With heads that are not
+whole, keys_scale and values_scale have their means of each frame (head_means.py). The rest is the
+same.
 Thumbnails are JPEGs in every bank; an empty one repeats the one before it.
 A cut by frames cuts the codes; the scales of keys are read whole. So a decoded range equals the
 slice of the decoded whole, bit by bit.
@@ -27,13 +30,18 @@ from torch.nn.functional import normalize
 from encoders.errors import UserError
 from encoders.schema import KVBlock, Segment
 from memory.storage.segments import quantization
+from memory.storage.segments.codebook import Codebook
+from memory.storage.segments.head_means import HeadMeans
 from memory.storage.segments.quantization import Packed
+from memory.storage.segments.tensor_file import DamagedError
 
 KV_DTYPES = ("bfloat16", "int8", "int4")
 TOKEN_DTYPES = ("bfloat16", "int8", "int4")
 # most channels in a group of a visual token or clip row
 TOKEN_CHANNELS = {"int8": 128, "int4": 64}
 _BITS = {"int8": 8, "int4": 4}
+_CODES = "codes"  # keys and values are numbers of a codebook's centroids
+_MEANS = "means"  # some heads have a mean of each frame
 # a file's "form" metadata, such as {"kv": "int4", "kv_as": "bfloat16"}; empty: lossless
 TensorFormat = dict[str, str]
 
@@ -49,8 +57,15 @@ class StorageFormat:
     window_frames: int = 0
     # a quantized key depends on its own frame and earlier ones alone; False in banks of before
     causal: bool = True
+    codebook: Codebook | None = None  # of keys and values, in place of `kv`
+    heads: HeadMeans | None = None  # that are whole, in place of `kv`
 
     def __post_init__(self) -> None:
+        if self.kv is not None and (self.codebook is not None or self.heads is not None):
+            raise UserError(
+                f"kv_dtype={self.kv} and kv_policy= both say how keys and values are stored; leave "
+                "kv_dtype= out."
+            )
         for name, value, options in (
             ("kv_dtype", self.kv, KV_DTYPES),
             ("token_dtype", self.tokens, TOKEN_DTYPES),
@@ -64,7 +79,9 @@ class StorageFormat:
         """The value of "quantisation" in a bank's provenance; `parse` reads it."""
         values = {
             "kv": self.kv,
-            "keys": "causal" if self.is_quantized and self.causal else None,
+            "codebook": None if self.codebook is None else self.codebook.digest,
+            "heads": self.heads,
+            "keys": "causal" if self.kv in _BITS and self.causal else None,
             "tokens": self.tokens,
             "window": self.window_frames if self.keeps_window else None,
         }
@@ -74,13 +91,16 @@ class StorageFormat:
         )
 
     @classmethod
-    def parse(cls, text: str) -> "StorageFormat":
-        """The inverse of `str`. UserError for any other text."""
-        parts = dict(part.split("=", 1) for part in text.split(", ") if "=" in part)
+    def parse(cls, text: str, codebook: Codebook | None = None) -> "StorageFormat":
+        """The inverse of `str`. codebook: that of `codebook_digest`. UserError for any other
+        text."""
+        parts = _parts(text)
         window = parts.get("window", "0")
         kv, tokens = parts.get("kv"), parts.get("tokens")
         causal = "keys" in parts or kv not in _BITS
-        parsed = cls(kv, tokens, int(window) if window.isdecimal() else 0, causal)
+        heads = HeadMeans.parse(parts["heads"]) if "heads" in parts else None
+        frames = int(window) if window.isdecimal() else 0
+        parsed = cls(kv, tokens, frames, causal, codebook, heads)
         if str(parsed) != text:
             raise UserError(
                 f"The bank was made with quantisation={text}, which this Reelbank does not know; "
@@ -91,12 +111,16 @@ class StorageFormat:
     @property
     def keeps_window(self) -> bool:
         """True if the encoder needs exact keys and values that the segments do not store."""
-        return self.kv is not None and self.window_frames > 0
+        return (self.kv is not None or self._has_policy) and self.window_frames > 0
 
     @property
     def is_quantized(self) -> bool:
         """True if keys and values are quantized; then the other tensors are stored small too."""
-        return self.kv in _BITS
+        return self.kv in _BITS or self._has_policy
+
+    @property
+    def _has_policy(self) -> bool:
+        return self.codebook is not None or self.heads is not None
 
     def as_stored(self, segment: Segment) -> Segment:
         """The segment with the index rows as they read back from disk, so that a retriever indexes
@@ -107,8 +131,7 @@ class StorageFormat:
         means = segment.key_means
         if means is not None and segment.kv is not None:
             edges = segment.kv.offsets
-            keys = _encode_keys(segment.kv, self, form)
-            decoded = decode_keys(keys["keys"], keys["keys_scale"], edges, 0, len(segment), form)
+            decoded = _keys_as_read(segment.kv, self, form)
             means = key_means(decoded, edges, segment.tokens.repeats)
         return replace(
             segment, clip=decode_clip(clip, segment.tokens.repeats, form), key_means=means
@@ -117,16 +140,17 @@ class StorageFormat:
     def as_read(self, segment: Segment) -> Segment:
         """The segment with visual tokens, keys and values as they read back from disk, so that an
         answer reads the same numbers before and after it is written."""
-        if self.kv is None and self.tokens is None:
+        if self.kv is None and self.tokens is None and not self._has_policy:
             return segment
         form: TensorFormat = {}
         tokens = decode_tokens(_encode_tokens(segment.tokens.tokens, self, form), form)
         block = segment.kv
         if block is not None:
-            stored = _encode_kv(block, self, form)
-            scale, stop = stored.get("keys_scale"), len(segment)
-            keys = decode_keys(stored["keys"], scale, block.offsets, 0, stop, form)
-            block = replace(block, keys=keys, values=decode_values(stored["values"], form))
+            keys = _keys_as_read(block, self, form)
+            stored = _encode_values(block, self, form)
+            scale, counts = stored.get("values_scale"), block.offsets.diff()
+            values = decode_values(stored["values"], form, self.codebook, scale, counts)
+            block = replace(block, keys=keys, values=values)
         return replace(segment, tokens=replace(segment.tokens, tokens=tokens), kv=block)
 
 
@@ -154,7 +178,8 @@ def encode(
     if segment.thumbnails is not None:
         tensors |= _encode_thumbnails(segment.distinct_thumbnails)
     if block is not None:
-        tensors |= {"kv_offsets": block.offsets} | _encode_kv(block, storage_format, form)
+        tensors |= {"kv_offsets": block.offsets} | _encode_keys(block, storage_format, form)
+        tensors |= _encode_values(block, storage_format, form)
         if block.pos is not None:
             tensors["kv_pos"] = block.pos
     if storage_format.is_quantized:
@@ -179,20 +204,49 @@ def decode_tokens(tokens: Tensor, form: TensorFormat) -> Tensor:
     )
 
 
-def decode_values(values: Tensor, form: TensorFormat) -> Tensor:
-    """[L, H, n, Dh] values from a cut of the tensor `values`."""
+def codebook_digest(text: str) -> str | None:
+    """The digest of the codebook that a bank's "quantisation" names; None if it names none."""
+    return _parts(text).get("codebook")
+
+
+def decode_values(
+    values: Tensor,
+    form: TensorFormat,
+    codebook: Codebook | None = None,
+    scale: Tensor | None = None,
+    counts: Tensor | None = None,
+) -> Tensor:
+    """[L, H, n, Dh] values from a cut of the tensor `values`. codebook: that of the bank. scale,
+    counts: of these frames, rows of the tensor `values_scale` and numbers of tokens."""
     if "kv" not in form:
         return values
+    if form["kv"] == _CODES:
+        book = _own(codebook, form)
+        return book.decode(values, book.values)
+    if form["kv"] == _MEANS:
+        return _joined(values, scale, counts, form)
     return quantization.unpack_by_token(
         values, int(form["values_width"]), _BITS[form["kv"]], _dtype(form["kv_as"])
     )
 
 
 def decode_keys(
-    keys: Tensor, scale: Tensor | None, offsets: Tensor, first: int, stop: int, form: TensorFormat
+    keys: Tensor,
+    scale: Tensor | None,
+    offsets: Tensor,
+    first: int,
+    stop: int,
+    form: TensorFormat,
+    codebook: Codebook | None = None,
 ) -> Tensor:
     """[L, H, n, Dh] keys of frames first..stop-1. keys: a cut of the tensor `keys`. scale, offsets:
-    the whole tensors `keys_scale` and `kv_offsets`."""
+    the whole tensors `keys_scale` and `kv_offsets`. codebook: that of the bank."""
+    if form.get("kv") == _CODES:
+        book = _own(codebook, form)
+        return book.decode(keys, book.keys)
+    if form.get("kv") == _MEANS:
+        means = None if scale is None else scale[first:stop]
+        return _joined(keys, means, offsets[first : stop + 1].diff(), form)
     if scale is None:
         return keys
     edges: list[int] = offsets.tolist()
@@ -268,31 +322,79 @@ def _encode_tokens(tokens: Tensor, storage_format: StorageFormat, form: TensorFo
     return quantization.pack_by_token(tokens, width, _BITS[storage_format.tokens])
 
 
-def _encode_kv(
+def _encode_values(
     block: KVBlock, storage_format: StorageFormat, form: TensorFormat
 ) -> dict[str, Tensor]:
+    """The tensors `values` and, with heads that are not whole, `values_scale`."""
+    if storage_format.codebook is not None:
+        return {
+            "values": storage_format.codebook.encode(block.values, storage_format.codebook.values)
+        }
+    if storage_format.heads is not None:
+        values, means = storage_format.heads.split(block.values, block.offsets)
+        return {"values": values, "values_scale": means}
     if storage_format.kv not in _BITS:
-        dtype = block.keys.dtype if storage_format.kv is None else _dtype(storage_format.kv)
-        return {"keys": block.keys.to(dtype), "values": block.values.to(dtype)}
+        dtype = block.values.dtype if storage_format.kv is None else _dtype(storage_format.kv)
+        return {"values": block.values.to(dtype)}
     width = quantization.width_for(block.values.shape[-1])
-    form["values_width"] = str(width)
-    values = quantization.pack_by_token(block.values, width, _BITS[storage_format.kv])
-    return _encode_keys(block, storage_format, form) | {"values": values}
+    form |= {"values_width": str(width), "kv": storage_format.kv}
+    form["kv_as"] = _name(block.keys.dtype)
+    return {"values": quantization.pack_by_token(block.values, width, _BITS[storage_format.kv])}
 
 
 def _encode_keys(
     block: KVBlock, storage_format: StorageFormat, form: TensorFormat
 ) -> dict[str, Tensor]:
-    kind, edges = str(storage_format.kv), block.offsets.tolist()
+    """The tensors `keys` and, except with a codebook, `keys_scale` if they are no plain numbers."""
+    if storage_format.codebook is not None:
+        form |= {"kv": _CODES, "codebook": storage_format.codebook.digest}
+        return {"keys": storage_format.codebook.encode(block.keys, storage_format.codebook.keys)}
+    if storage_format.heads is not None:
+        form |= {"kv": _MEANS, "heads": str(storage_format.heads)}
+        keys, means = storage_format.heads.split(block.keys, block.offsets)
+        return {"keys": keys, "keys_scale": means}
+    if storage_format.kv not in _BITS:
+        dtype = block.keys.dtype if storage_format.kv is None else _dtype(storage_format.kv)
+        return {"keys": block.keys.to(dtype)}
+    kind, edges = storage_format.kv, block.offsets.tolist()
     form |= {"kv": kind, "kv_as": _name(block.keys.dtype)}
     if storage_format.causal:
         width = quantization.width_for(block.keys.shape[-1])
         form |= {"keys": "causal", "keys_width": str(width)}
-        keys = quantization.pack_by_base(block.keys, edges, width, _BITS[kind])
+        packed = quantization.pack_by_base(block.keys, edges, width, _BITS[kind])
     else:
         groups = quantization.token_groups(edges)
-        keys = quantization.pack_by_channel(block.keys, groups, _BITS[kind])
-    return {"keys": keys.codes, "keys_scale": keys.scale}
+        packed = quantization.pack_by_channel(block.keys, groups, _BITS[kind])
+    return {"keys": packed.codes, "keys_scale": packed.scale}
+
+
+def _keys_as_read(block: KVBlock, storage_format: StorageFormat, form: TensorFormat) -> Tensor:
+    """[L, H, M, Dh] keys of a whole block as they read back."""
+    stored = _encode_keys(block, storage_format, form)
+    scale, stop = stored.get("keys_scale"), len(block.offsets) - 1
+    return decode_keys(stored["keys"], scale, block.offsets, 0, stop, form, storage_format.codebook)
+
+
+def _joined(
+    whole: Tensor, means: Tensor | None, counts: Tensor | None, form: TensorFormat
+) -> Tensor:
+    """Keys or values of some frames. whole: of the whole heads. means: of the others, a row a
+    frame. counts: tokens of each frame."""
+    if means is None or counts is None:
+        raise DamagedError("it lacks the means of its heads")
+    return HeadMeans.parse(form["heads"]).join(whole, means, counts)
+
+
+def _own(codebook: Codebook | None, form: TensorFormat) -> Codebook:
+    """The codebook that a file was made with. DamagedError where the bank has another one."""
+    if codebook is None or codebook.digest != form["codebook"]:
+        raise DamagedError(f"its keys and values need the codebook {form['codebook']}")
+    return codebook
+
+
+def _parts(text: str) -> dict[str, str]:
+    """The names and values in a bank's "quantisation"."""
+    return dict(part.split("=", 1) for part in text.split(", ") if "=" in part)
 
 
 def _encode_clip(segment: Segment) -> tuple[Tensor, TensorFormat]:

@@ -17,8 +17,8 @@ Tensors:
     sides [T]                                         for frames in the shape of their film
     thumbnails [bytes], thumbnail_offsets [T + 1]     if JPEGs are kept (source.keep=jpeg)
 Dtypes: see tensor_file.py beside this file. In a quantized bank (segment_codec.py) tensors are
-codes, keys_scale is stored beside keys, key_means are computed from the keys at every read, and the
-header names the format.
+codes, keys_scale and values_scale are stored beside keys and values where their form has them,
+key_means are computed from the keys at every read, and the header names the format.
 """
 
 from collections.abc import Iterator, Sequence, Set
@@ -33,6 +33,7 @@ from torch import Tensor
 from encoders.schema import KVBlock, Segment, VisualTokens
 from memory.schema import FrameKeys, SegmentIndex
 from memory.storage.segments import segment_codec, tensor_file
+from memory.storage.segments.codebook import Codebook
 from memory.storage.segments.segment_codec import StorageFormat, TensorFormat
 from memory.storage.segments.tensor_file import DamagedError, TensorFile, read_seal, seal
 
@@ -84,12 +85,13 @@ def read_head(path: Path) -> Head:
         return head
 
 
-def read(path: Path, expected_seal: str | None = None) -> Segment:
-    """The whole segment, bit-exact. expected_seal: the seal that the file must have. This and the
-    functions below raise DamagedError if the bytes differ from those that were written."""
+def read(path: Path, expected_seal: str | None = None, codebook: Codebook | None = None) -> Segment:
+    """The whole segment, bit-exact. expected_seal: the seal that the file must have. codebook: that
+    of the bank. This and the functions below raise DamagedError if the bytes differ from those that
+    were written."""
     with _open(path, expected_seal) as (file, head):
         frames = len(file.load("times"))
-        kv = _kv(file, head.form, 0, frames)
+        kv = _kv(file, head.form, 0, frames, codebook)
         return Segment(
             video_id=head.video_id,
             number=head.number,
@@ -98,21 +100,26 @@ def read(path: Path, expected_seal: str | None = None) -> Segment:
             tokens=_tokens(file, head.form, 0, frames),
             clip=_clip(file, head.form),
             kv=kv,
-            key_means=_key_means(file, head.form, None if kv is None else kv.keys),
+            key_means=_key_means(file, head.form, codebook, None if kv is None else kv.keys),
             wall=head.wall,
             thumbnails=_thumbnails(file, range(frames)),
         )
 
 
 def read_frames(
-    path: Path, first: int, stop: int, *, kv: bool = True, expected_seal: str | None = None
+    path: Path,
+    first: int,
+    stop: int,
+    *,
+    kv: bool = True,
+    expected_seal: str | None = None,
+    codebook: Codebook | None = None,
 ) -> tuple[VisualTokens, KVBlock | None]:
     """Frames first..stop-1 of the segment; frame numbers and offsets start at 0 again. Only their
     bytes are read. kv=False does not read keys and values."""
     with _open(path, expected_seal) as (file, head):
-        return _tokens(file, head.form, first, stop), _kv(
-            file, head.form, first, stop
-        ) if kv else None
+        block = _kv(file, head.form, first, stop, codebook) if kv else None
+        return _tokens(file, head.form, first, stop), block
 
 
 def read_index(
@@ -120,6 +127,7 @@ def read_index(
     first: int,
     want: Set[str] = INDEX_TENSORS,
     expected_seal: str | None = None,
+    codebook: Codebook | None = None,
 ) -> SegmentIndex:
     """The rows that a retriever indexes. first: ordinal of the first frame, which the file does not
     hold. want: names of the optional tensors. "keys" are those of all frames, as they are stored;
@@ -132,8 +140,8 @@ def read_index(
             first,
             times=file.load("times"),
             clip=_clip(file, head.form) if "clip" in want else None,
-            key_means=_key_means(file, head.form) if "key_means" in want else None,
-            keys=_frame_keys(file, head.form) if "keys" in want else None,
+            key_means=_key_means(file, head.form, codebook) if "key_means" in want else None,
+            keys=_frame_keys(file, head.form, codebook) if "keys" in want else None,
         )
 
 
@@ -199,27 +207,42 @@ def _tokens(file: TensorFile, form: TensorFormat, first: int, stop: int) -> Visu
     )
 
 
-def _kv(file: TensorFile, form: TensorFormat, first: int, stop: int) -> KVBlock | None:
+def _kv(
+    file: TensorFile, form: TensorFormat, first: int, stop: int, codebook: Codebook | None
+) -> KVBlock | None:
     """Keys and values of frames first..stop-1; None if the segment has none."""
     if "keys" not in file.sums:
         return None
     whole = file.offsets("kv_offsets")
     offsets = whole[first : stop + 1]
-    values = file.frames("values", offsets, first)
+    values, scale = file.frames("values", offsets, first), file.load_optional("values_scale")
     pos = file.load_optional("kv_pos")
     return KVBlock(
-        _keys(file, form, whole, first, stop),
-        segment_codec.decode_values(values, form),
+        _keys(file, form, whole, first, stop, codebook),
+        segment_codec.decode_values(
+            values,
+            form,
+            codebook,
+            None if scale is None else scale[first:stop],
+            offsets.diff(),
+        ),
         offsets - offsets[0],
         None if pos is None else pos[int(offsets[0]) : int(offsets[-1])].to(torch.int32),
     )
 
 
-def _keys(file: TensorFile, form: TensorFormat, whole: Tensor, first: int, stop: int) -> Tensor:
+def _keys(
+    file: TensorFile,
+    form: TensorFormat,
+    whole: Tensor,
+    first: int,
+    stop: int,
+    codebook: Codebook | None,
+) -> Tensor:
     """Keys of frames first..stop-1. whole: offsets of all frames."""
     keys = file.frames("keys", whole[first : stop + 1], first)
     return segment_codec.decode_keys(
-        keys, file.load_optional("keys_scale"), whole, first, stop, form
+        keys, file.load_optional("keys_scale"), whole, first, stop, form, codebook
     )
 
 
@@ -239,23 +262,29 @@ def _clip(file: TensorFile, form: TensorFormat) -> Tensor:
     return segment_codec.decode_clip(file.load("clip"), file.load_optional("repeats"), form)
 
 
-def _frame_keys(file: TensorFile, form: TensorFormat) -> FrameKeys | None:
+def _frame_keys(
+    file: TensorFile, form: TensorFormat, codebook: Codebook | None
+) -> FrameKeys | None:
     """The keys of all frames; None if the segment has none."""
     if "keys" not in file.sums:
         return None
     offsets, repeats = file.offsets("kv_offsets"), file.load_optional("repeats")
     frames = torch.arange(len(offsets) - 1)
     sources = frames if repeats is None else frames.masked_fill(repeats, 0).cummax(0).values
-    return FrameKeys(_keys(file, form, offsets, 0, len(offsets) - 1), offsets, sources)
+    keys = _keys(file, form, offsets, 0, len(offsets) - 1, codebook)
+    return FrameKeys(keys, offsets, sources)
 
 
-def _key_means(file: TensorFile, form: TensorFormat, keys: Tensor | None = None) -> Tensor | None:
+def _key_means(
+    file: TensorFile, form: TensorFormat, codebook: Codebook | None, keys: Tensor | None = None
+) -> Tensor | None:
     """Mean keys, stored or computed from the keys; None if the segment has none. keys: of all
     frames, if already read."""
     if "key_means" not in form:
         return file.load_optional("key_means")
     offsets, repeats = file.offsets("kv_offsets"), file.load_optional("repeats")
-    keys = _keys(file, form, offsets, 0, len(offsets) - 1) if keys is None else keys
+    if keys is None:
+        keys = _keys(file, form, offsets, 0, len(offsets) - 1, codebook)
     return segment_codec.key_means(keys, offsets, repeats)
 
 

@@ -125,7 +125,7 @@ class TensorFile:
         data = self._read(prod(slot.shape) * slot.dtype.itemsize, [slot.begin])
         if not checksums.is_intact(name, slot.dtype, slot.shape, data, self.sums):
             raise DamagedError(f"its {name} are not those that were written")
-        return torch.from_numpy(data).view(slot.dtype).reshape(slot.shape)
+        return _tensor(data, slot.dtype, slot.shape)
 
     def load_optional(self, name: str) -> Tensor | None:
         """A whole tensor; None if the file has none of this name."""
@@ -153,7 +153,7 @@ class TensorFile:
         )
         if damaged is not None:
             raise DamagedError(f"its {name} of frame {damaged} are not those that were written")
-        return torch.from_numpy(data).view(slot.dtype).reshape(shape)
+        return _tensor(data, slot.dtype, shape)
 
     def verify(self) -> None:
         """Read and check all tensors."""
@@ -200,6 +200,13 @@ def open_file(path: Path, expected_seal: str | None = None) -> Iterator[TensorFi
         raise DamagedError(
             f"it cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}"
         ) from error
+
+
+def _tensor(data: np.ndarray, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    """The tensor of these bytes. No bytes have no view of another dtype."""
+    if not len(data):
+        return torch.empty(shape, dtype=dtype)
+    return torch.from_numpy(data).view(dtype).reshape(shape)
 
 
 @contextmanager

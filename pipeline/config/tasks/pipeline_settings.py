@@ -110,6 +110,9 @@ class PipelineSettings(Settings):
     segmenter: PartSettings = mandatory("Cuts the video into segments.")
     compressor: PartSettings = mandatory("Drops or merges visual tokens before they are stored.")
     prefill: PartSettings = mandatory("Computes keys and values of a segment.")
+    kv_policy: PartSettings = mandatory(
+        "What of keys and values is stored, and what of them each head reads."
+    )
     block_score: PartSettings = mandatory(
         "What retriever=kv keeps of a frame's keys, and how that scores."
     )

@@ -23,6 +23,7 @@ from pipeline.controls.build import build_control, control_settings
 from pipeline.controls.schema import Control
 from pipeline.evaluation.needle.films.make import needles_alone, without_needles
 from pipeline.evaluation.needle.films.schema import Film, Item
+from pipeline.kv_policy.schema import stores_otherwise
 from pipeline.qa import VideoQA
 
 # what a bank depends on, its words included: an answer finds all words that a bank has
@@ -156,7 +157,8 @@ def arms(
 
 def _arm(name: str, config: NeedleSettings, parts: Callable[[NeedleSettings], AnyModel]) -> Arm:
     plain = settings_of(config)
-    bank = _digest({name: plain[name] for name in _ENCODING})
+    encoding = [*_ENCODING, *(["kv_policy"] if stores_otherwise(config.kv_policy) else [])]
+    bank = _digest({name: plain[name] for name in encoding})
     folder = Path(config.out) / "banks" / bank
     return Arm(name, config, _digest(plain), folder, lambda: parts(config))
 
