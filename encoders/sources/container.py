@@ -21,6 +21,7 @@ import av
 import av.container
 import av.stream
 import numpy as np
+from av.codec.hwaccel import HWAccel
 
 from encoders.errors import FileError, UserError
 from encoders.sources.ffmpeg_name import ffmpeg_name
@@ -259,16 +260,24 @@ def _successors(path: Path, options: Mapping[str, str], index: int) -> tuple[int
         return tuple(other.index for other in others if other.index in turns)
 
 
-def _open(path: Path, options: Mapping[str, str]) -> "av.container.InputContainer":
-    return av.open(ffmpeg_name(path), options=dict(options), metadata_errors="replace")
+def _open(
+    path: Path, options: Mapping[str, str], hwaccel: HWAccel | None = None
+) -> "av.container.InputContainer":
+    return av.open(
+        ffmpeg_name(path), options=dict(options), metadata_errors="replace", hwaccel=hwaccel
+    )
 
 
-def open_film(facts: Container) -> "av.container.InputContainer":
+def open_film(facts: Container, hwaccel: HWAccel | None = None) -> "av.container.InputContainer":
     """The file, opened so that its stream times are those of `facts.timeline`. Close it after use.
 
-    UserError if it cannot be opened any more.
+    hwaccel: the device that decodes; software does where that cannot open it. UserError if the file
+    cannot be opened any more.
     """
     try:
+        if hwaccel is not None:
+            with suppress(av.FFmpegError):  # such as too many sessions of the device
+                return _open(facts.path, facts.options, hwaccel)
         return _open(facts.path, facts.options)
     except (OSError, av.FFmpegError) as error:
         raise FileError(

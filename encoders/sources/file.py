@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.codec.hwaccel import HWAccel
 
 from encoders.detail import needed_detail
 from encoders.errors import UserError
@@ -22,8 +23,17 @@ from encoders.extras import require_extra
 from encoders.schema import Frames, VideoInfo, VideoPart
 from encoders.sources.container import fingerprint, inspect
 from encoders.sources.decoding.decord_reader import DecordError, DecordReader, why_not_decord
+from encoders.sources.decoding.hardware import (
+    AUTO,
+    COMPARED,
+    MOST_SESSIONS,
+    NONE,
+    check_hwaccel,
+    device_decoder,
+)
 from encoders.sources.decoding.pyav_reader import Decoded, PyAvReader
 from encoders.sources.decoding.scaler import Scaler
+from encoders.sources.decoding.unit_decoder import UnitDecoder
 from encoders.sources.decoding.units import units_of
 from encoders.sources.decoding.worker_count import check_workers, worker_count
 from encoders.sources.pictures import fit_size
@@ -43,10 +53,11 @@ class FileSource:
     """A `FrameSource` over one file. start and end limit the pass: seconds of video time, end
     exclusive. decoder: "pyav", which is exact everywhere; "decord", as far as it can; "auto": the
     faster one of those that are exact. workers: that decode at once, each another stretch; "auto":
-    as many as there are cores; the frames are the same for any number. sampling: "shown" at each
-    point of the grid; "keyframes": what is decoded without any other picture, with its own time, at
-    most `fps` a second. keep: "jpeg" adds a thumbnail to each frame, of keep_size pixels on the
-    longer side at most, of keep_quality (1 to 95), and of at most keep_bytes; "none" adds none.
+    as many as there are cores; the frames are the same for any number. hwaccel: "cuda", a device
+    that decodes for the workers; "auto": one that is there; "none": software. sampling: "shown" at
+    each point of the grid; "keyframes": what is decoded without any other picture, with its own
+    time, at most `fps` a second. keep: "jpeg" adds a thumbnail to each frame, of keep_size pixels
+    on the longer side at most, of keep_quality (1 to 95), and of at most keep_bytes; "none": none.
     UserError if the file cannot be used, or has no frame in that range.
     """
 
@@ -62,6 +73,7 @@ class FileSource:
         end: float | None = None,
         decoder: str = "auto",
         workers: int | str = 1,
+        hwaccel: str = NONE,
         sampling: str = _SHOWN,
         keep: str = "none",
         keep_size: int = 480,
@@ -71,6 +83,7 @@ class FileSource:
         self._path = Path(path)
         _check(path, fps, start, end, decoder)
         check_workers(workers)
+        check_hwaccel(hwaccel)
         if sampling not in SAMPLINGS:
             raise UserError(
                 f"source.sampling={sampling} is unknown; use one of {', '.join(SAMPLINGS)}"
@@ -82,6 +95,8 @@ class FileSource:
             )
         self._facts = inspect(self._path)
         self._workers = worker_count(workers, self._facts.pixels)
+        self._hwaccel = device_decoder(hwaccel, self._facts.codec)
+        self._must_accelerate, self._is_compared = hwaccel not in (NONE, AUTO), False
         self._fps, self._size, self._batch = fps, (width, height), batch
         self._detail: tuple[int, int] | None = None
         self._start, self._end = start, math.inf if end is None else end
@@ -227,8 +242,14 @@ class FileSource:
     def _by_pyav(self, begin: float) -> Iterator[tuple["_Picture", float]]:
         """Frames from `begin` on with their times, as far as the file can be decoded."""
         samples = self._samples
+        self._compare_device()
         reader = PyAvReader(
-            self._facts, self._scaled, samples.numbers, workers=self._workers, most=self._most()
+            self._facts,
+            self._scaled,
+            samples.numbers,
+            workers=self._workers,
+            most=self._most(),
+            hwaccel=self._hwaccel,
         )
         # a sample before `begin` that is lost may be answered behind it
         first = max(0, int(np.searchsorted(samples.times, begin)) - 1)
@@ -242,6 +263,41 @@ class FileSource:
                 break
             yield picture, time
         self._record(reader.gaps, complete)
+
+    def _compare_device(self) -> None:
+        """Leave the device out unless the first sampled pictures of the film are those of software.
+        UserError where it was asked for by name."""
+        if self._hwaccel is None or self._is_compared:
+            return
+        self._is_compared = True
+        if self._facts.pictures is not None and self._is_exact(self._hwaccel):
+            self._workers = min(max(2, self._workers), MOST_SESSIONS)
+        elif self._must_accelerate:
+            raise UserError(
+                f"source.hwaccel= gives other pictures of {self._path} than software, or none; "
+                f"use {AUTO}, which compares them, or leave it out"
+            )
+        else:
+            self._hwaccel = None
+
+    def _is_exact(self, hwaccel: HWAccel) -> bool:
+        units, numbers = units_of(self._facts), self._samples.numbers
+        unit = units.of(int(numbers[0]))
+        stop = int(units.edges[unit + 1])
+        wanted = np.zeros(len(self._facts.times), dtype=bool)
+        wanted[numbers[numbers < stop][:COMPARED]] = True
+        found = []
+        for device in (None, hwaccel):
+            decoder, scaler = UnitDecoder(self._facts, units, wanted, device), Scaler()
+            with closing(decoder):
+                found.append(
+                    [
+                        (number, scaler.picture(frame, self._size).tobytes())
+                        for number, frame in decoder.pictures(unit)
+                        if wanted[number]
+                    ]
+                )
+        return bool(found[0]) and found[0] == found[1]
 
     def _most(self) -> int:
         """Pictures that may wait for the caller while workers decode on."""

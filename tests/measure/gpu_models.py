@@ -169,10 +169,33 @@ def _questions(config: IngestSettings, backbone: Any, bank: Path) -> Rows:
     stages = ("search", "load", "lay_out", "first_token")
     first = sum(answer.seconds.get(stage, 0.0) for stage in stages)
     tokens = config.reader["max_new_tokens"]
+    by_layer = _per_layer(config, backbone, question, answer.visual_tokens // 2)
     return [
+        *by_layer,
         (f"first token, {answer.visual_tokens} visual tokens read", f"{first:.3f} s"),
         (f"answer of {tokens} tokens", f"{took[0]:.2f} s"),
         ("eight questions at once", f"{eight[0]:.2f} s"),
+    ]
+
+
+def _per_layer(config: IngestSettings, backbone: Any, question: Question, read_tokens: int) -> Rows:
+    """The same question with frames of its own for each layer, half of the tokens."""
+    search = ["retriever=kv", "retriever.per_layer=true"]
+    plain = compose("ask", ["video=x", "bank=x", "question=x", *search])
+    own = config.changed(retriever=plain.retriever, read_tokens=max(1, read_tokens))
+    qa = build_qa(own, backbone)
+    with qa.bank:
+        for _ in range(2):
+            with timed() as took:
+                answer = qa.ask(question)
+        video = qa.bank.catalog.require_video(question.videos[0])
+        evidence = qa.bank.recall(
+            Question(TEXT, video.info.video_id), read_tokens=own.read_tokens or 1
+        )
+    shape = "none: everything fits" if evidence.per_layer is None else [*evidence.per_layer.shape]
+    return [
+        (f"per_layer, {answer.visual_tokens} visual tokens in all layers", f"{took[0]:.2f} s"),
+        ("per_layer, layers and frames of each", str(shape)),
     ]
 
 

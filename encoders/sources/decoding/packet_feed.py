@@ -7,6 +7,7 @@ from typing import Any
 import av
 import av.container
 import numpy as np
+from av.codec.hwaccel import HWAccel
 
 from encoders.sources.container import MAX_PIXELS, Container, open_film
 from encoders.sources.packets.scan import MISSING, demux
@@ -18,8 +19,9 @@ _FAR_PACKETS, _PROBE_PACKETS = 2000, 64  # packets that are read over instead of
 class PacketFeed:
     """The packets of one video stream of a file by their number."""
 
-    def __init__(self, facts: Container, stream: int) -> None:
-        """stream: number in `facts.streams`."""
+    def __init__(self, facts: Container, stream: int, hwaccel: HWAccel | None = None) -> None:
+        """stream: number in `facts.streams`. hwaccel: the device that decodes; None: software."""
+        self._hwaccel = hwaccel
         self._facts, self._index = facts, facts.streams[stream]
         edges = (*facts.firsts, len(facts.packets))
         self._first, self._stop = edges[stream], edges[stream + 1]
@@ -65,7 +67,7 @@ class PacketFeed:
 
     def _start(self) -> None:
         self.close()
-        self._open = open_film(self._facts)
+        self._open = open_film(self._facts, self._hwaccel)
         stream = self._open.streams[self._index]
         assert isinstance(stream, av.VideoStream)
         self._stream, self._coder = stream, stream.codec_context

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 import av
 import numpy as np
+from av.codec.hwaccel import HWAccel
 
 from encoders.sources.container import Container
 from encoders.sources.decoding.scaler import Scaler
@@ -56,11 +57,15 @@ class PyAvReader(Generic[T]):
         *,
         workers: int = 1,
         most: int | None = None,
+        hwaccel: HWAccel | None = None,
     ) -> None:
         """convert: makes what the caller needs of a picture; called by all workers. numbers: [W] of
         pictures, rising, of a pass over the whole film. most: converted pictures that may wait.
+        hwaccel: the device that workers decode with; None: software. The caller's thread, which
+        decodes around damage, uses software.
         """
         self._facts, self._convert, self._workers = facts, convert, workers
+        self._hwaccel = hwaccel
         self._most = _WAITING * workers if most is None else most
         self._units = units_of(facts)
         self.gaps: list[tuple[float, float | None]] = []
@@ -100,8 +105,8 @@ class PyAvReader(Generic[T]):
         """True if the pictures behind the last one could not be decoded."""
         return self._gap is not None
 
-    def _new_decoder(self) -> UnitDecoder:
-        return UnitDecoder(self._facts, self._units, self._wanted)
+    def _new_decoder(self, hwaccel: HWAccel | None = None) -> UnitDecoder:
+        return UnitDecoder(self._facts, self._units, self._wanted, hwaccel)
 
     def _started(
         self, stack: ExitStack, units: list[int], ahead: int | None
@@ -116,7 +121,7 @@ class PyAvReader(Generic[T]):
             SpanWorkers(
                 units,
                 self._units.edges.tolist(),
-                self._new_decoder,
+                partial(self._new_decoder, self._hwaccel),
                 self._convert,
                 lambda number: bool(self._wanted[number]),
                 workers=workers,

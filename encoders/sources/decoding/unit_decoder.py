@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 import av
 import numpy as np
+from av.codec.hwaccel import HWAccel
 
 from encoders.sources.container import Container
+from encoders.sources.decoding.hardware import planar
 from encoders.sources.decoding.packet_feed import PacketFeed
 from encoders.sources.decoding.units import Units
 
@@ -16,8 +18,15 @@ class UnitDecoder:
     decoder what no wanted picture is decoded from.
     """
 
-    def __init__(self, facts: Container, units: Units, wanted: np.ndarray) -> None:
-        """wanted: [T] bool of all pictures."""
+    def __init__(
+        self,
+        facts: Container,
+        units: Units,
+        wanted: np.ndarray,
+        hwaccel: HWAccel | None = None,
+    ) -> None:
+        """wanted: [T] bool of all pictures. hwaccel: the device that decodes; None: software."""
+        self._hwaccel = hwaccel
         self._facts, self._units, self._wanted = facts, units, wanted
         self._feeds: dict[int, PacketFeed] = {}
         self._packet_of = np.zeros(len(wanted), dtype=np.int64)  # the last packet of each picture
@@ -47,7 +56,7 @@ class UnitDecoder:
                     return
                 if number == missing:
                     missing = next(waiting, None)
-                yield number, frame
+                yield number, frame if self._hwaccel is None else planar(frame)
         except av.FFmpegError:
             return
         self.is_damaged = missing is not None
@@ -74,7 +83,7 @@ class UnitDecoder:
         """The packets of the stream that holds this unit, and their decoder."""
         stream = bisect_right(self._facts.firsts, int(self._units.entries[unit])) - 1
         if stream not in self._feeds:
-            self._feeds[stream] = PacketFeed(self._facts, stream)
+            self._feeds[stream] = PacketFeed(self._facts, stream, self._hwaccel)
         return self._feeds[stream]
 
     def stop_of(self, unit: int) -> int:
