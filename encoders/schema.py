@@ -112,6 +112,12 @@ class VisualTokens:
     sides: Tensor | None = None
 
     @property
+    def is_planned(self) -> bool:
+        """True where no tower has seen the frames yet: `tokens` and `pos` are empty, and `offsets`
+        say how many tokens there will be at most."""
+        return len(self.tokens) < int(self.offsets[-1])
+
+    @property
     def starts(self) -> Tensor:
         """[T] float64: the second at which the time covered by each frame begins."""
         return self.times if self.firsts is None else self.firsts

@@ -9,6 +9,7 @@ Knows neither pixels nor prompts. Layout of <bank>/:
     text/<video>/<extractor>/*.jsonl   lines of text             memory/text/store.py
     vectors/<video>/<extractor>/*.vec  vectors of these lines    memory/text/vectors.py
     embeddings/<video>/<embedder>/*    rows of more embedders    memory/embeddings/store.py
+    encoded/<video>/<settings>/*       encoded for a question    memory/encoded/encoded_store.py
     index/<video>/*/                   a cache of search rows    memory/retrieval/row_cache.py
     findings/<video>/*/*.jsonl         a cache of findings       memory/text/findings.py
 
@@ -20,7 +21,8 @@ many ask.
 
 import math
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Required, TypedDict, Unpack
@@ -38,6 +40,8 @@ from memory.cache.loader import FrameLoader
 from memory.cache.tiers import FrameTiers
 from memory.compaction.compaction import Compaction
 from memory.embeddings.bank_embeddings import BankEmbeddings
+from memory.encoded.bank_encoding import BankEncoding
+from memory.encoded.encoded_store import settings_key
 from memory.encoder_window import EncoderWindow
 from memory.library.library import Library
 from memory.pending import PendingFrames
@@ -111,6 +115,8 @@ class MemoryBank:
         self.text = BankText(root, self._store.text, self.begin_writing)
         self.findings = FindingStore(root)
         self.embeddings = BankEmbeddings(self._store, self.begin_writing)
+        self._store.encoded.use(settings_key(provenance))
+        self.encoding = BankEncoding(self._store, self._while_writing)  # of what questions read
         self.check = BankCheck(self._store, self.begin_writing)
         self.window = EncoderWindow(self._store)
         self._recent_frames = recent_frames
@@ -130,6 +136,7 @@ class MemoryBank:
             self._pending,
             self._frames,
             self._store.text.vectors,
+            self.encoding,
             recent_frames=recent_frames,
             ram_bytes=ram_bytes,
             device=device,
@@ -426,6 +433,18 @@ class MemoryBank:
 
     # ---- inside
 
+    @contextmanager
+    def _while_writing(self) -> Iterator[None]:
+        """The right to write; whoever had it before keeps it. UserError if another process writes.
+        Another thread that ends writing meanwhile takes it away; each write then takes it back."""
+        had_it = self._writer is not None
+        self.begin_writing()
+        try:
+            yield
+        finally:
+            if not had_it:
+                self.end_writing()
+
     def _forget_index(self, video_id: str) -> None:
         """Delete the saved rows of a video; they are a cache."""
         self._searchable.drop_saved(video_id)
@@ -437,13 +456,14 @@ class MemoryBank:
         first_needed: dict[str, int] = {}  # an unfinished video keeps its encoder's window
         for video in self.catalog.videos():
             video_id = video.info.video_id
-            rows, beside = self.catalog.segments(video_id), store.embeddings.rows.nbytes(video_id)
+            rows = self.catalog.segments(video_id)
+            sides = [each.nbytes(video_id) for each in (store.embeddings.rows, store.encoded.rows)]
             videos[video_id] = [
                 Piece(
                     row.number,
                     row.start,
                     row.end,
-                    row.nbytes + beside.get(row.number, 0),
+                    row.nbytes + sum(side.get(row.number, 0) for side in sides),
                     segment_end_time(store, row),
                 )
                 for row in rows

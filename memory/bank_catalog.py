@@ -153,11 +153,12 @@ class BankCatalog:
         return math.inf if sessions or pending else None
 
     def nbytes(self) -> int:
-        """Bytes of all segment files, text files, vector files, and rows of further embedders."""
+        """Bytes of all segment files, text files, vector files, rows of further embedders, and what
+        questions had encoded."""
         ids = [video.info.video_id for video in self.videos()]
-        beside = sum(
-            self._store.text.nbytes(each) + self._store.embeddings.nbytes(each) for each in ids
-        )
+        store = self._store
+        parts = (store.text, store.embeddings, store.encoded)
+        beside = sum(part.nbytes(each) for each in ids for part in parts)
         return self._rows.nbytes() + beside
 
 

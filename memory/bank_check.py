@@ -26,7 +26,8 @@ from memory.text.store import TextProblem
 class Problem:
     """One problem in a bank."""
 
-    # data is lost: missing, size, checksum, gap, catalog, manifest, video, window, text, embedding
+    # data is lost: missing, size, checksum, gap, catalog, manifest, video, window, text, embedding,
+    # encoded
     # rights: it may be whole, and this user may not read it
     # harmless: orphan, temporary, outdated
     kind: str
@@ -76,6 +77,7 @@ class BankCheck:
             problems += self.verify_window()
             problems += self.verify_text()
             problems += [_of_file(each, "embedding") for each in store.embeddings.verify()]
+            problems += [_of_file(each, "encoded") for each in store.encoded.verify()]
             return problems + _leftovers(entries, expected)
 
     def verify_catalog(self) -> list[Problem]:
@@ -145,6 +147,13 @@ class BankCheck:
         self._begin_writing()
         with as_user_errors(self._store.root):
             return [_of_file(each, "embedding") for each in self._store.embeddings.clear()]
+
+    def clear_encoded(self) -> list[Problem]:
+        """Delete damaged files of segments that questions had encoded. Returns the problems that
+        this solved: a question that reads such a segment encodes it again."""
+        self._begin_writing()
+        with as_user_errors(self._store.root):
+            return [_of_file(each, "encoded") for each in self._store.encoded.clear()]
 
     def clear_window(self) -> list[Problem]:
         """Delete damaged blocks of recent windows. Returns all problems that the windows had."""

@@ -44,6 +44,16 @@ class EncoderWindow:
         rows = self._store.catalog.newest(video_id, frames, before)
         return [self._whole(video_id, row) for row in rows]
 
+    def rows(self, video_id: str, number: int, frames: int) -> list[SegmentRow]:
+        """The rows of the segments before segment `number` that together hold at least `frames`
+        frames, or of all there are, and its own row, in time order. KeyError if it is not stored.
+        """
+        own = self._store.catalog.segment(video_id, number)
+        if own is None:
+            raise KeyError((video_id, number))
+        before = self._store.catalog.newest(video_id, frames, number) if frames else []
+        return [*before, own]
+
     def _whole(self, video_id: str, row: SegmentRow) -> Run:
         """A whole segment. Keys and values in the recent window are exact; once they leave it, the
         bank returns its quantized form."""

@@ -3,7 +3,8 @@
 Knows nothing of retrieval, nor of who may write (the bank holds the lock). All rows come back,
 except that unreadable files become gaps and no video counts as finished. Complete files that were
 never acknowledged are included, and so are the text of videos (memory/text/store.py) and rows of
-further frame embedders (memory/embeddings/store.py). Recent windows
+further frame embedders (memory/embeddings/store.py), and what questions had encoded
+(memory/encoded/encoded_store.py). Recent windows
 (memory/storage/segments/recent_window.py) stay as they are: a block is written before its segment,
 so the last segment has one. A finished video has none, and `verify` lists its window as missing
 until the next `ingest` has checked the video.
@@ -23,6 +24,7 @@ from encoders.errors import UserError
 from encoders.schema import VideoInfo
 from memory.embeddings import store as embeddings
 from memory.embeddings.rows import EmbeddingRows
+from memory.encoded import encoded_store
 from memory.storage import manifest, video_record
 from memory.storage.atomic import TEMPORARY, remove_file, set_aside, sync_folder
 from memory.storage.catalog import Catalog, SegmentRow, VideoRow, row_problems
@@ -32,6 +34,7 @@ from memory.storage.file_access import DAMAGED, why_not_regular
 from memory.storage.segments import replacement, segment_file
 from memory.storage.segments.recent_window import RecentWindow
 from memory.storage.segments.segment_file import Head
+from memory.storage.segments.side_rows import ENCODED, SideRows
 from memory.text import rows as text_rows
 from memory.text import store, vectors
 from memory.text.rows import TextRows
@@ -70,6 +73,7 @@ def damage_of(database: Database) -> list[str]:
     try:
         problems = database.damage() + row_problems(Catalog(database))
         EmbeddingRows(database).rows()  # CatalogDamagedError for a row that is not as it was
+        SideRows(database, ENCODED).rows()
         return problems + TextRows(database).damage()
     except UserError as error:
         return [str(error)]
@@ -142,7 +146,8 @@ def rebuild(root: Path) -> None:
         video = record or _video_from_segments(folder.name, rows)
         seals = {row.number: row.checksum for row in rows}
         further = embeddings.read_rows(root, folder.name, seals)
-        writer.add_all([video] if video is not None else [], rows, further)
+        encoded = encoded_store.read_rows(root, folder.name, rows)
+        writer.add_all([video] if video is not None else [], rows, further, encoded)
         if video is not None:
             pruned = 0.0 if video.pruned is None else video.pruned.start
             for block, seal in store.read_blocks(root, folder.name, pruned):
@@ -254,7 +259,7 @@ def clear_ways(root: Path) -> list[tuple[Path, str]]:
 
 def _folders(root: Path) -> Iterator[Path]:
     """The folders of a bank, those above first."""
-    nested = (store.FOLDER, vectors.FOLDER, embeddings.FOLDER)
+    nested = (store.FOLDER, vectors.FOLDER, embeddings.FOLDER, encoded_store.FOLDER)
     for name in ("segments", "window", *nested, "index"):
         folder = root / name
         yield folder

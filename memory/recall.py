@@ -17,6 +17,7 @@ from encoders.text.lines import TextLine
 from memory import frame_budget
 from memory.bank_catalog import BankCatalog
 from memory.cache.loader import FrameLoader
+from memory.encoded.bank_encoding import BankEncoding
 from memory.frame_budget import FrameSelection
 from memory.library.library import Library
 from memory.library.video_view import (
@@ -61,6 +62,7 @@ class Recall:
         pending: PendingFrames,
         frames: FrameLoader,
         vectors: TextVectors,
+        encoding: BankEncoding,
         *,
         recent_frames: int,
         ram_bytes: int,
@@ -73,7 +75,7 @@ class Recall:
         much of each frame is read, where a question does not say. counts_frames: the budget
         `read_tokens` is a number of frames, for a reader that reads no tokens."""
         self._catalog, self._searchable, self._vectors = catalog, searchable, vectors
-        self._library = library
+        self._library, self._encoding = library, encoding
         self._pending, self._frames = pending, frames
         self._recent_frames, self._ram_bytes, self._device = recent_frames, ram_bytes, device
         self._resolution, self._counts_frames = resolution, counts_frames
@@ -117,11 +119,13 @@ class Recall:
                     questions, lines or none, near or none, strict=True
                 )
             ]
-        began = time.perf_counter()
-        self.share_ram()
         names, keys = frames_of(
             (each.ordinals(each.frames.ordinals) for each in selected), timelines, kv
         )
+        # a reader of pictures needs no tokens
+        encoding_s = 0.0 if self._counts_frames else self._encoding.encode_for(keys)
+        began = time.perf_counter()
+        self.share_ram()
         runs, lease = self._frames.load(keys, [name.ordinal for name in names])  # 2
         run_of = dict(zip(names, runs, strict=True))
         seconds = (time.perf_counter() - began) / len(questions)
@@ -131,9 +135,14 @@ class Recall:
             )
             for each in selected
         ]
+        if encoding_s:
+            for each in group:
+                each.seconds["encode"] = encoding_s / len(group)
         likely = [likely_next(each, self._frames.prefetch_frames) for each in selected]
         _, ahead = frames_of(likely, timelines, kv)
         ahead = [key for key in ahead if key not in set(keys)]
+        if not self._counts_frames:
+            ahead = self._encoding.encoded(ahead)
         return self._frames.lend(group, lease, ahead)  # 3
 
     def rank_frames(

@@ -7,6 +7,7 @@ Layout:
     <bank>/window/<video_id>/                             quantized bank: while a video is written
     <bank>/text/                                          memory/text/store.py
     <bank>/embeddings/                                    memory/embeddings/store.py
+    <bank>/encoded/                                       memory/encoded/encoded_store.py
 
 The commit protocol. Order of `put`:
     0 in a quantized bank, the segment's block into the recent window
@@ -56,8 +57,8 @@ import numpy as np
 
 from encoders.errors import UserError
 from encoders.schema import KVBlock, Segment, VisualTokens
-from memory.embeddings import rows as embedding_rows
 from memory.embeddings.store import EmbeddingStore
+from memory.encoded.encoded_store import EncodedStore
 from memory.schema import SegmentIndex
 from memory.storage import crash_points, video_record
 from memory.storage.atomic import (
@@ -75,6 +76,7 @@ from memory.storage.file_access import lacks_rights, reason
 from memory.storage.segments import replacement, segment_file
 from memory.storage.segments.recent_window import RecentWindow
 from memory.storage.segments.segment_codec import StorageFormat
+from memory.storage.segments.side_rows import forget as forget_side_rows
 from memory.text import rows as text_rows
 from memory.text.store import TextStore
 
@@ -86,7 +88,8 @@ _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # a video id becomes a folde
 class DiskStore:
     """Segments of many videos under one folder.
 
-    Parts: `catalog` and `catalog_writer` (rows), `window` (recent windows), `text`, `embeddings`.
+    Parts: `catalog` and `catalog_writer` (rows), `window` (recent windows), `text`, `embeddings`,
+    `encoded` (what questions had encoded).
     """
 
     def __init__(self, root: Path, storage_format: StorageFormat = segment_file.LOSSLESS) -> None:
@@ -102,6 +105,7 @@ class DiskStore:
         self.catalog_writer = CatalogWriter(self.database)
         self.text = TextStore(self.root, self.database)
         self.embeddings = EmbeddingStore(self.root, self.database)
+        self.encoded = EncodedStore(self.root, self.database)
 
     def path(self, video_id: str, number: int) -> Path:
         """The file of a segment."""
@@ -181,6 +185,7 @@ class DiskStore:
                 folder.rmdir()
         self.text.sweep()
         self.embeddings.sweep()
+        self.encoded.sweep()
 
     def _unlisted(self) -> list[Path]:
         """Whole segment files without a row: at most one, unless the catalog has lost rows or is
@@ -211,6 +216,7 @@ class DiskStore:
         if self.path(video_id, 0).parent.is_dir():
             sync_folder(self.path(video_id, 0).parent)
         self.embeddings.discard(video_id, numbers)
+        self.encoded.discard(video_id, numbers)
         self._trim_window(video_id)
 
     def prune(self, video_id: str, first: int) -> None:
@@ -226,7 +232,7 @@ class DiskStore:
         with self.database.transaction() as db:  # 2
             self.catalog_writer.forget_before(db, video)
             text_rows.forget_before(db, video_id, row.start)
-            embedding_rows.forget(db, video_id, numbers)
+            forget_side_rows(db, video_id, numbers)
             crash_points.reached("rows")
         crash_points.reached("rows commit")
         for number in numbers:
@@ -236,6 +242,7 @@ class DiskStore:
         crash_points.reached("sync files")
         self.text.sync_files(video_id)
         self.embeddings.discard(video_id, numbers)
+        self.encoded.discard(video_id, numbers)
 
     def drop(self, video_id: str) -> None:
         """Delete a video.
@@ -253,11 +260,12 @@ class DiskStore:
         with self.database.transaction() as db:
             self.catalog_writer.forget_video(db, video_id)
             text_rows.forget_video(db, video_id)
-            embedding_rows.forget(db, video_id)
+            forget_side_rows(db, video_id)
         crash_points.reached("video dropped")
         self.window.drop(video_id)
         self.text.drop(video_id)
         self.embeddings.drop(video_id)
+        self.encoded.drop(video_id)
         if folder.exists():
             shutil.rmtree(trash, ignore_errors=True)
             os.replace(folder, trash)
@@ -279,7 +287,19 @@ class DiskStore:
     def frames(
         self, video_id: str, number: int, first: int, stop: int, *, kv: bool = True
     ) -> tuple[VisualTokens, KVBlock | None]:
-        """Frames first..stop-1, counted within the segment; nothing else of the file is read."""
+        """Frames first..stop-1, counted within the segment; nothing else of the file is read. They
+        have no tokens where the segment is still to be encoded (VisualTokens.is_planned)."""
+        encoded = self.encoded.row_of(video_id, number)
+        if encoded is not None:
+            path = self.encoded.path_of(encoded)
+            try:
+                return segment_file.read_frames(
+                    path, first, stop, kv=kv, expected_seal=encoded.seal
+                )
+            except (OSError, segment_file.DamagedError) as error:
+                is_gone = isinstance(error, FileNotFoundError)
+                what = "missing" if is_gone else f"damaged ({error})"
+                raise self._damage_error(path, what) from error
         return self._read(
             video_id,
             number,

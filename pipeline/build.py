@@ -44,6 +44,7 @@ from pipeline.config.checks import (
     pools_frames,
     scales_positions,
 )
+from pipeline.config.on_demand import check_on_demand
 from pipeline.config.parts import PartSettings, call, check, instantiate
 from pipeline.config.tasks.pipeline_settings import AUTO_TEXT, IngestSettings, PipelineSettings
 from pipeline.conversation.rewriter import Rewriter
@@ -55,10 +56,12 @@ from pipeline.frame_embedder import (
     is_fused,
     option_name,
     retriever_settings,
+    without_keys,
     without_tokens,
 )
 from pipeline.further_embedders import FurtherEmbedders, build_further, picture_parts
 from pipeline.ingest.captions import Captions
+from pipeline.ingest.deferred_encoding import with_on_demand
 from pipeline.ingest.embeddings import FrameEmbedding
 from pipeline.ingest.ingester import Ingester
 from pipeline.ingest.text import TextExtraction
@@ -99,8 +102,12 @@ GROUPS = (
 )
 
 
-def build_backbone(settings: PipelineSettings) -> AnyModel:
-    """The video-LLM. It comes first, because a source delivers frames of the size of the model."""
+def build_backbone(settings: PipelineSettings, *, weights: bool = True) -> AnyModel:
+    """The video-LLM. It comes first, because a source delivers frames of the size of the model.
+
+    weights: False reads none of a model in this process. `build_qa` takes it to add films to a bank
+    that encodes on demand, and for nothing else.
+    """
     check_ranges(settings)
     if settings.also_banks:
         refuse_unfit([settings.bank, *settings.also_banks])
@@ -110,7 +117,10 @@ def build_backbone(settings: PipelineSettings) -> AnyModel:
     torch.manual_seed(settings.seed)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    backbone: AnyModel = instantiate("backbone", settings.backbone)
+    node = settings.backbone
+    if not weights and not node["_target_"].endswith(".Endpoint"):
+        node = {**node, "weights": False}
+    backbone: AnyModel = instantiate("backbone", node)
     _settle_allocator(settings.keep_freed_mb, backbone)
     return backbone
 
@@ -169,6 +179,8 @@ def build_qa(
     The bank comes last, and is created if it does not exist: a mistake in a part creates nothing.
     clip, further: of the same settings, if the caller has them.
     """
+    encodes_later = check_on_demand(settings)
+    settings = without_keys(settings) if encodes_later else settings
     clip = clip or build_clip(settings)
     further = further or build_further(settings, clip)
     if further.note:
@@ -320,6 +332,9 @@ def build_qa(
             (lambda: call("prefill", new_prefill, backbone)) if local.needs_kv else None,
         ),
     )
+    if encodes_later and not isinstance(backbone, Endpoint):
+        open_stored = functools.partial(_open_stored, settings, backbone)
+        ingester = with_on_demand(ingester, backbone, open_stored)
     return VideoQA(bank, ingester, answerer)
 
 
@@ -425,6 +440,16 @@ def open_video(
         start=start,
         end=end,
     )
+
+
+def _open_stored(
+    settings: PipelineSettings, backbone: VideoModel, path: str, start: float, end: float | None
+) -> FrameSource:
+    """The frames of a film as they were sampled when it was added, without thumbnails, by one
+    worker: a question needs some seconds of it."""
+    node = {key: each for key, each in settings.source.items() if not key.startswith("keep")}
+    own = settings.changed(source=node | ({"workers": 1} if "workers" in node else {}))
+    return open_video(own, backbone, path, start=start, end=end)
 
 
 def _open_film(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from memory.storage.catalog import VideoRow
     from pipeline.build import AnyModel
     from pipeline.conversation.history import History
-    from pipeline.ingest.ingester import Progress
+    from pipeline.ingest.ingester import Ingester, Progress
     from pipeline.live.session import Session
     from pipeline.moments.finder import Finder
     from pipeline.moments.frame_channels import Embedders
@@ -82,6 +82,9 @@ class Engine:
         self._parts_lock = threading.RLock()
         self._is_closed = False
         self._backbone: AnyModel | None = None
+        # what adds films to a bank that encodes on demand: a model without its weights
+        self._shell: AnyModel | None = None
+        self._indexer: VideoQA | None = None
         self._qa: VideoQA | None = None
         self._clip: DualEncoder | None = None
         self._sentence_encoder: SentenceEncoder | None = None
@@ -184,7 +187,7 @@ class Engine:
             stored = None if Path(one).exists() else self._video_in_bank(one)
             if stored is None:
                 with self._encode_lock:
-                    source = self._source(one, start, end, began)
+                    source = self._source(one, start, end, began, asks=True)
                     ids.append(source.info.video_id)
                     remark, moment = self._encode_or_read(
                         source, one, began, moment, show_progress, cancelled
@@ -306,9 +309,11 @@ class Engine:
             banks = [finder.bank for finder, _ in self._finders.values()]
             banks += [self._plain] if self._plain is not None else []
             banks += [self._qa.bank] if self._qa is not None else []
+            banks += [self._indexer.bank] if self._indexer is not None else []
             for bank in banks:
                 bank.close()
             self._finders, self._plain, self._qa, self._backbone = {}, None, None, None
+            self._shell = self._indexer = None
 
     def __enter__(self) -> "Engine":
         return self
@@ -377,12 +382,48 @@ class Engine:
             return self._qa
 
     @property
+    def _adding_model(self) -> "AnyModel":
+        """The model that films are added with. A bank that encodes on demand needs none of its
+        weights for that, unless they are loaded anyway."""
+        from pipeline.config.checks import is_endpoint
+        from pipeline.config.on_demand import encodes_on_demand
+        from pipeline.config.tasks.pipeline_settings import AT_ONCE
+
+        with self._parts_lock:
+            self._refuse_closed()
+            settings = self.settings
+            needs_weights = settings.visual_tokens == AT_ONCE or is_endpoint(settings.backbone)
+            if self._backbone is not None or needs_weights or not encodes_on_demand(settings):
+                return self.backbone
+            if self._shell is None:
+                from pipeline.build import build_backbone
+
+                self._shell = build_backbone(settings, weights=False)
+            return self._shell
+
+    @property
+    def _ingester(self) -> "Ingester":
+        """What adds films."""
+        with self._parts_lock:
+            model = self._adding_model
+            if model is self._backbone:
+                return self.qa.ingester
+            if self._indexer is None:
+                from pipeline.build import build_qa
+
+                self._indexer = build_qa(self.settings, model)
+                _settle_collector()
+            return self._indexer.ingester
+
+    @property
     def reader(self) -> "MemoryBank":
         """The bank, to look at. UserError if it is not there."""
         with self._parts_lock:
             self._refuse_closed()
             if self._qa is not None:
                 return self._qa.bank
+            if self._indexer is not None:
+                return self._indexer.bank
             if self._plain is None:
                 from memory.retrieval.uniform import UniformRetriever
 
@@ -413,8 +454,11 @@ class Engine:
 
         return open_banks(self._roots, None, retriever, recent_frames=0, create=False)
 
-    def _source(self, path: str, start: float, end: float | None, began: str) -> "FrameSource":
-        """The frames of a file. A file that is no video creates no bank."""
+    def _source(
+        self, path: str, start: float, end: float | None, began: str, *, asks: bool = False
+    ) -> "FrameSource":
+        """The frames of a file. A file that is no video creates no bank. asks: a question about it
+        comes next, so the model is loaded anyway."""
         from encoders.sources.container import check_file
 
         check_file(Path(path))  # refuses a wrong path before torch and a model load
@@ -422,7 +466,8 @@ class Engine:
             units.parse_moment("began", began)
         from pipeline.build import open_video
 
-        return open_video(self.settings, self.backbone, path, start=start, end=end)
+        model = self.backbone if asks else self._adding_model
+        return open_video(self.settings, model, path, start=start, end=end)
 
     def _encode(
         self,
@@ -435,21 +480,21 @@ class Engine:
         from pipeline.runtime.cancel import raise_if_cancelled
         from pipeline.videos import follow_file
 
-        qa, video_id = self.qa, source.info.video_id
+        bank, video_id = self._ingester.bank, source.info.video_id
         moment = units.parse_moment("began", began) if began else None
-        ingester = replace(qa.ingester, began=moment)
-        row = qa.bank.catalog.video(video_id)
+        ingester = replace(self._ingester, began=moment)
+        row = bank.catalog.video(video_id)
         if row is not None and moment is not None:
-            self._refuse_other_began(path, began, moment, video_id)
+            self._refuse_other_began(bank, path, began, moment, video_id)
         try:
             if row is not None and row.finished:
                 with suppress(UserError):  # a bank that cannot be written now: the next time
-                    follow_file(qa.bank, row, Path(source.info.path))
+                    follow_file(bank, row, Path(source.info.path))
             if row is not None and row.finished and not ingester.lacks_pictures(video_id):
-                return ingester.ingest(source)
+                return self._all_encoded(ingester, ingester.ingest(source))
             with show_progress(source.info) as progress:
                 if row is None or not row.finished:
-                    progress(qa.bank.catalog.next(video_id)[1], 0)  # where this pass begins
+                    progress(bank.catalog.next(video_id)[1], 0)  # where this pass begins
 
                 def report(seconds: float, nbytes: int) -> None:
                     progress(seconds, nbytes)
@@ -457,9 +502,18 @@ class Engine:
 
                 done = ingester.ingest(source, report)
                 progress(done.video_seconds, done.nbytes)  # all of it is written
-                return done
+                return self._all_encoded(ingester, done)
         finally:
-            qa.bank.end_writing()
+            bank.end_writing()
+
+    def _all_encoded(self, ingester: "Ingester", done: "IngestReport") -> "IngestReport":
+        """The report, once visual_tokens=at_once is done in a bank that encodes on demand."""
+        from pipeline.config.tasks.pipeline_settings import AT_ONCE
+
+        if ingester.on_demand is not None and self.settings.visual_tokens == AT_ONCE:
+            missing = ingester.bank.encoding.missing(done.video_id)
+            ingester.on_demand(done.video_id, missing)
+        return done
 
     def _encode_or_read(
         self,
@@ -482,7 +536,7 @@ class Engine:
         try:
             return self._encode(source, path, began, show_progress, cancelled).warning, moment
         except BankBusyError:
-            catalog, video_id = self.qa.bank.catalog, source.info.video_id
+            catalog, video_id = self._ingester.bank.catalog, source.info.video_id
             row, segments = catalog.video(video_id), catalog.segments(video_id)
             if row is None or not segments:
                 raise
@@ -519,9 +573,11 @@ class Engine:
         )
         return note, end
 
-    def _refuse_other_began(self, path: str, began: str, moment: float, video_id: str) -> None:
+    def _refuse_other_began(
+        self, bank: "MemoryBank", path: str, began: str, moment: float, video_id: str
+    ) -> None:
         """UserError when the bank has another wall-clock start of the same file."""
-        catalog = self.qa.bank.catalog
+        catalog = bank.catalog
         before = catalog.began(video_id, catalog.next(video_id)[0])
         if before != moment and catalog.segments(video_id):
             stored = (

@@ -66,6 +66,14 @@ def without_tokens(settings: PipelineSettings) -> PipelineSettings:
     )
 
 
+def without_keys(settings: PipelineSettings) -> PipelineSettings:
+    """The settings of a run whose bank encodes on demand: it has no keys that could be searched.
+    retriever=fused keeps its search by pictures alone."""
+    if not is_fused(settings.retriever):
+        return settings
+    return settings.changed(retriever=_without_part(settings.retriever, "kv"))
+
+
 def is_fused(node: PartSettings) -> bool:
     """Whether the retriever of these settings has parts."""
     return str(node["_target_"]).endswith(".FusedRetriever")

@@ -10,6 +10,7 @@ from encoders.schema import DualEncoder
 from memory.storage import manifest
 from memory.storage.segments.segment_codec import StorageFormat
 from pipeline.config.checks import scales_positions
+from pipeline.config.on_demand import provenance_of_encoding
 from pipeline.config.parts import PartSettings
 from pipeline.config.tasks.pipeline_settings import PipelineSettings
 from pipeline.kv_policy.schema import KVPolicy
@@ -23,6 +24,7 @@ def provenance(
 ) -> dict[str, str | int | float | None]:
     """The settings on which a bank and its readers and writers must agree (law 5)."""
     return {
+        **provenance_of_encoding(settings),
         # the name alone: a checkpoint may move, and its weights are compared next
         "model": Path(backbone.path).name,
         "weights": backbone.fingerprint(),

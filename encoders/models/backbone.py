@@ -9,7 +9,7 @@ loads no transformers.
 Shapes: T frames, N visual tokens, M block tokens, D model width.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -70,6 +70,7 @@ class VideoModel(Protocol):
 class Backbone(VideoModel, Protocol):
     """A video-LLM in this process. Contexts live in caches that the caller holds."""
 
+    config: Any  # transformers' configuration of the checkpoint
     prompt: "PromptText"
     tower: "VisionTower"  # it may leave memory until `encode_frames` needs it
     language_model: "LanguageModel"
@@ -78,6 +79,16 @@ class Backbone(VideoModel, Protocol):
     # True: frames are numbered in the order in which an answer reads them, so that their text
     # cannot be stored with keys
     renumbers_frames: bool
+
+    @property
+    def has_weights(self) -> bool:
+        """False for a model that only says how large frames are and how many tokens they have."""
+        ...
+
+    def frame_tokens(self, config: Any, width: int = 0, height: int = 0) -> int:
+        """Visual tokens, before compression, of a frame (or temporal patch) of so many pixels.
+        config: the model's own."""
+        ...
 
     def opening_ids(self, frames: int, seconds: float) -> list[int]:
         """Token ids before the first of so many frames, the last one sampled at `seconds`. Stored

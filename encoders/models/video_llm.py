@@ -36,11 +36,13 @@ from encoders.models.loading.checkpoint import (
     check_weights,
     first_line,
     is_offline,
+    largest_file,
     memory_errors_as_user_errors,
     out_of_memory,
     quiet_loading,
     read_config,
     stored_bytes,
+    straight_to,
 )
 from encoders.models.loading.vision_tower import VisionTower
 from encoders.models.prompt_text import PromptText
@@ -66,6 +68,7 @@ class LoadOptions(TypedDict, total=False):
     reads_text: bool
     questions: str | None
     enable_thinking: bool
+    weights: bool
 
 
 class VideoLLM:
@@ -99,6 +102,7 @@ class VideoLLM:
         reads_text: bool = True,
         questions: str | None = None,
         enable_thinking: bool = False,
+        weights: bool = True,
     ) -> None:
         """path: a local folder or a hub id. batch: frames (or temporal patches) that pass through
         the tower at once; bounds memory and changes nothing else; None = the family's default.
@@ -106,6 +110,8 @@ class VideoLLM:
         questions: the only questions that the model knows, such as needle_world; None = any.
         enable_thinking: let the model think before it answers. False asks its chat template for no
         thought, where the template knows that; a checkpoint that always thinks still does.
+        weights: False reads none of them: such a model says how large frames are, how many tokens
+        they have, and which checkpoint it is, and computes nothing.
         UserError if the checkpoint cannot be loaded, is of another family, or does not fit into
         memory.
         """
@@ -116,6 +122,7 @@ class VideoLLM:
                 f"backbone.attention={attention} is not known; use one of {', '.join(ATTENTIONS)}."
             )
         self.path, self.dtype, self.device = path, DTYPES[dtype], check_device(device)
+        self.has_weights = weights
         self._revision = revision
         self.reads_text, self.questions = reads_text, questions
         self.enable_thinking = enable_thinking
@@ -127,7 +134,15 @@ class VideoLLM:
         }
         config = read_config(path, self.family, revision, local_only=common["local_files_only"])
         check_weights(path)
-        check_memory(path, self._weight_bytes(config, revision), self.dtype, self.device)
+        if weights:
+            self._straight = straight_to(self.device)
+            check_memory(
+                path,
+                self._weight_bytes(config, revision),
+                self.dtype,
+                self.device,
+                largest_file(path, revision) if self._straight else None,
+            )
         self.processor = self._load_processor(**common)
         register()
         implementation = {
@@ -136,12 +151,14 @@ class VideoLLM:
         }
         with memory_errors_as_user_errors(path, self.dtype, self.device):
             self._settings = common | {"attn_implementation": implementation}
-            self.model = self._load(**self._settings)
-            self.model.to(self.device)
+            self.model = self._load(**self._settings) if weights else self._shell(config)
+            if weights:
+                self.model.to(self.device)
         self.model.eval().requires_grad_(False)
-        pack(self.model)
-        # its shapes change in every step, so no graph is traced of it
-        pack(self.decoder, MIN_WEIGHTS_DECODER)
+        if weights:
+            pack(self.model)
+            # its shapes change in every step, so no graph is traced of it
+            pack(self.decoder, MIN_WEIGHTS_DECODER)
         self.config = config
         self.prompt = PromptText(
             self.processor.tokenizer,
@@ -163,9 +180,13 @@ class VideoLLM:
         stored = stored_bytes(self.path, config, self.dtype, revision)
         if stored is not None:
             return stored
-        with torch.device("meta"):  # nothing is allocated
-            model = self.model_class(config)
-        return sum(weight.numel() for weight in model.parameters()) * self.dtype.itemsize
+        weights = self._shell(config).parameters()
+        return sum(weight.numel() for weight in weights) * self.dtype.itemsize
+
+    def _shell(self, config: PreTrainedConfig) -> Any:
+        """The model without its weights; nothing is allocated."""
+        with torch.device("meta"):
+            return self.model_class(config)
 
     def _load_processor(self, **settings: Any) -> Any:
         """The checkpoint's processor. UserError if it cannot be loaded."""
@@ -188,6 +209,7 @@ class VideoLLM:
                     dtype=self.dtype,
                     use_safetensors=True,
                     output_loading_info=True,
+                    **self._straight,
                     **settings,
                 )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -448,7 +470,7 @@ def require_full_attention(backbone: Backbone) -> None:
             f"The model at {backbone.path} has layers of type {layers}, whose keys and values "
             f"cannot be recalled frame by frame; {_WITHOUT_KEYS}."
         )
-    if backbone.language_model.rotary_form is None:
+    if backbone.has_weights and backbone.language_model.rotary_form is None:
         raise UserError(
             f"The model at {backbone.path} rotates its keys in a way that is not known here, so "
             f"stored keys would be wrong ones; {_WITHOUT_KEYS}."

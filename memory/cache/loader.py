@@ -60,6 +60,7 @@ class FrameLoader:
         kv = self._needs_kv.get(segment.video_id)
         if (
             kv is None
+            or segment.tokens.is_planned
             or self._store.storage_format != StorageFormat()
             or (kv and segment.kv is None)
         ):

@@ -64,6 +64,11 @@ class Compaction:
         """
         if rule.before is None:
             raise UserError("action=compact needs older_than=, such as older_than=1d.")
+        if self._store.encoded.settings is not None:
+            raise UserError(
+                f"bank {self._store.root} encodes on demand, and what it has encoded belongs to "
+                "the bytes of its segments; compact a bank that encodes at once"
+            )
         with self._writing, as_user_errors(self._store.root):
             if not dry_run:
                 self._begin_writing()

@@ -7,11 +7,11 @@ memory/storage/database.py). Methods with a `db` parameter are one part of a lar
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from memory.embeddings import rows as embedding_rows
-from memory.embeddings.rows import EmbeddingRow
 from memory.storage import crash_points
 from memory.storage.catalog import SEGMENT_COLUMNS, VIDEO_COLUMNS, SegmentRow, VideoRow, not_none
 from memory.storage.database import Database, as_stored, raise_revision, row_sum
+from memory.storage.segments import side_rows
+from memory.storage.segments.side_rows import EMBEDDINGS, ENCODED, SideRow
 
 
 class CatalogWriter:
@@ -27,12 +27,12 @@ class CatalogWriter:
             crash_points.reached("video row")
         crash_points.reached("video commit")
 
-    def add_segment(self, row: SegmentRow, further: Sequence[EmbeddingRow] = ()) -> None:
+    def add_segment(self, row: SegmentRow, further: Sequence[SideRow] = ()) -> None:
         """Acknowledge a segment: the next one, or a missing one. sqlite3.IntegrityError if it
         exists. further: its rows of further frame embedders."""
         with self._database.transaction() as db:
             _insert_segment(db, row)
-            embedding_rows.add(db, further)
+            side_rows.add(db, EMBEDDINGS, further)
             if db.execute(
                 "SELECT 1 FROM segments WHERE video_id = ? AND number > ?",
                 (row.video_id, row.number),
@@ -45,15 +45,18 @@ class CatalogWriter:
         self,
         videos: Iterable[VideoRow],
         rows: Iterable[SegmentRow],
-        further: Sequence[EmbeddingRow] = (),
+        further: Sequence[SideRow] = (),
+        encoded: Sequence[SideRow] = (),
     ) -> None:
-        """Add many rows, all or none. No segment may come before one that is there."""
+        """Add many rows, all or none. No segment may come before one that is there. encoded: of
+        segments that were encoded on demand."""
         with self._database.transaction() as db:
             for video in videos:
                 _put_video(db, video)
             for row in rows:
                 _insert_segment(db, row)
-            embedding_rows.add(db, further)
+            side_rows.add(db, EMBEDDINGS, further)
+            side_rows.add(db, ENCODED, encoded)
 
     def replace_segments(self, rows: Sequence[SegmentRow]) -> None:
         """The same frames in other files: new rows in place of those with their numbers."""
@@ -73,7 +76,7 @@ class CatalogWriter:
                 "DELETE FROM segments WHERE video_id = ? AND number = ?",
                 [(video_id, number) for number in numbers],
             )
-            embedding_rows.forget(db, video_id, numbers)
+            side_rows.forget(db, video_id, numbers)
             db.execute(
                 "UPDATE videos SET finished = 0, finished_sum = ? WHERE id = ?",
                 (row_sum(video_id, 0), video_id),

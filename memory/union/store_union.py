@@ -12,6 +12,7 @@ from memory.schema import SegmentIndex
 from memory.store import DiskStore
 from memory.union.catalog_union import CatalogUnion, ChangesUnion
 from memory.union.embedding_union import EmbeddingUnion
+from memory.union.encoded_union import EncodedUnion
 from memory.union.text_union import TextUnion
 from memory.union.video_places import VideoPlaces
 
@@ -29,6 +30,7 @@ class StoreUnion(DiskStore):
         self.catalog_writer = first.catalog_writer
         self.changes = ChangesUnion([store.changes for store in stores], self.places)
         self.embeddings = EmbeddingUnion([store.embeddings for store in stores], self.places)
+        self.encoded = EncodedUnion([store.encoded for store in stores], self.places)
         self.catalog = CatalogUnion([store.catalog for store in stores], self.places)
         self.text = TextUnion([store.text for store in stores], self.places)
 

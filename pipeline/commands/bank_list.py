@@ -71,9 +71,17 @@ def _segment_table(settings: BankSettings, bank: MemoryBank) -> Table:
             "wall_clock": units.format_moment(row.wall) or None,
             "frames": row.frames,
             "nbytes": row.nbytes,
+            "encoded": _encoded(bank, row.video_id, row.number),
         }
         for row in rows
     ]
+
+
+def _encoded(bank: MemoryBank, video_id: str, number: int) -> str:
+    """How a segment came to have visual tokens."""
+    if not bank.encoding.is_on_demand:
+        return "at once"
+    return "not yet" if bank.encoding.missing(video_id, [number]) else "on demand"
 
 
 def _print_segments(settings: BankSettings, table: Table) -> None:
@@ -85,6 +93,7 @@ def _print_segments(settings: BankSettings, table: Table) -> None:
             row["wall_clock"],
             f"{row['frames']} frames",
             f"{row['nbytes'] / 1e6:.3f} MB",
+            None if row["encoded"] == "at once" else f"encoded {row['encoded']}",
             row["path"],
         ]
         print("  ".join(cell for cell in cells if cell is not None))
@@ -102,6 +111,8 @@ def _video_row(video: VideoRow, bank: MemoryBank) -> dict[str, Any]:
         "segments": len(segments),
         "frames": segments[-1].stop if segments else 0,
         "nbytes": sum(segment.nbytes for segment in segments),
+        "encoded": len(segments) - len(bank.encoding.missing(video_id)),
+        "encoded_nbytes": bank.encoding.nbytes(video_id),
         "text_nbytes": bank.text.nbytes(video_id),
         "finished": video.finished,
         "gaps": [[gap.start, gap.end] for gap in bank.catalog.gaps(video_id)],
@@ -139,6 +150,11 @@ def _print_videos(settings: BankSettings, bank: MemoryBank, table: Table) -> Non
             f"{row['segments']} segments  {row['frames']} frames  "
             f"{row['nbytes'] / 1e6:.1f} MB{words}  {_state(row)}  {row['path']}"
         )
+        if bank.encoding.is_on_demand:
+            print(
+                f"  encoded on demand: {row['encoded']} of {row['segments']} segments, "
+                f"{row['encoded_nbytes'] / 1e6:.1f} MB"
+            )
         for text in row["text"]:
             until = f", up to {units.format_time(text['until'], hours='always')}"
             print(

@@ -10,7 +10,7 @@ the original ones. Checksums are compared, and the outcome says which case it wa
 Order: 1 find all damage, 2 load a model if one is needed (other settings than those of the bank are
 refused here, before anything is dropped), 3 video by video: drop, then encode from the first
 missing number to the last, 4 repair recent windows and text, and delete damaged rows of further
-frame embedders.
+frame embedders, and what questions had encoded.
 """
 
 import json
@@ -109,6 +109,7 @@ def repair(settings: RepairSettings) -> list[Repaired]:
             *_repair_windows(bank, windows),
             *_repair_text(bank),
             *_repair_embeddings(bank),
+            *_repair_encoded(bank),
         ]
 
 
@@ -261,6 +262,18 @@ def _repair_embeddings(bank: MemoryBank) -> list[Repaired]:
             "deleted; `reelbank add FILM clip=[...]` makes them again",
         )
         for problem in bank.check.clear_embeddings()
+    ]
+
+
+def _repair_encoded(bank: MemoryBank) -> list[Repaired]:
+    """Delete damaged files of what questions had encoded."""
+    return [
+        _file_repaired(
+            problem.video_id,
+            f"encoded segment {problem.path.name}: {problem.text}",
+            "deleted; a question that reads it encodes it again",
+        )
+        for problem in bank.check.clear_encoded()
     ]
 
 

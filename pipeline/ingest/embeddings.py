@@ -5,9 +5,8 @@ them stays as it is. Each segment is durable before the next one, so an interrup
 where it stopped. Knows embedders by their role; no question.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 
 import numpy as np
 
@@ -20,10 +19,10 @@ from encoders.schema import (
     FrameSource,
     ResumableSource,
     embedder_name,
-    join_frames,
 )
 from memory.bank import MemoryBank
 from memory.storage.catalog import SegmentRow
+from pipeline.ingest.stored_frames import frames_of, neighbors, patch_ends
 from pipeline.runtime.stage_timer import StageTimer
 
 # seconds of video embedded so far, bytes written so far
@@ -64,8 +63,8 @@ class FrameEmbedding:
         ask_for_detail(source, self.embedders.values())
         rows = [row for row in self.bank.catalog.segments(video_id) if row.number in missing]
         count = 0
-        for run in _neighbors(rows):
-            for row, frames in _frames_of(source, run):
+        for run in neighbors(rows):
+            for row, frames in frames_of(source, run):
                 count += self._embed(row, frames, patch, timer)
                 progress(row.end, 0)
         if any(not self._is_whole(video_id, key) for key in self.embedders):
@@ -77,7 +76,7 @@ class FrameEmbedding:
 
     def _embed(self, row: SegmentRow, frames: Frames, patch: int, timer: StageTimer) -> int:
         """Store the rows that a segment lacks; returns how many files are new."""
-        if not np.array_equal(_patch_ends(frames.times, patch), row.times):
+        if not np.array_equal(patch_ends(frames.times, patch), row.times):
             raise UserError(
                 f"the film gives other frames from {row.start:.1f} s on than bank "
                 f"{self.bank.root} has of video {row.video_id}, so none of them was embedded; "
@@ -92,43 +91,3 @@ class FrameEmbedding:
             with timer("write"):
                 store.write(row.video_id, row.number, key, stored_rows(rows, sources))
         return len(lacking)
-
-
-def _neighbors(rows: Sequence[SegmentRow]) -> Iterator[list[SegmentRow]]:
-    """Runs of segments with successive numbers."""
-    for _, run in groupby(enumerate(rows), lambda pair: pair[1].number - pair[0]):
-        yield [row for _, row in run]
-
-
-def _frames_of(
-    source: FrameSource, rows: Sequence[SegmentRow]
-) -> Iterator[tuple[SegmentRow, Frames]]:
-    """The sampled frames of neighboring segments. A segment that the source gives no frame of is
-    left out, and so are those behind it."""
-    waiting = list(rows)
-    parts: list[Frames] = []
-    for batch in source.frames(rows[0].start):
-        while waiting and len(batch):
-            row = waiting[0]
-            stop = int(np.searchsorted(batch.times, row.times[-1], side="right"))
-            first = int(np.searchsorted(batch.times, row.start))
-            if first < stop:
-                parts.append(batch.part(first, stop))
-            if stop == len(batch) and batch.times[-1] < row.times[-1]:
-                break  # the segment goes on in the next batch
-            batch = batch.part(stop, len(batch))
-            waiting.pop(0)
-            if parts:
-                yield row, join_frames(parts)
-            parts = []
-        if not waiting:
-            return
-    if parts:
-        yield waiting[0], join_frames(parts)
-
-
-def _patch_ends(times: np.ndarray, patch: int) -> np.ndarray:
-    """The time of the last sampled frame of each temporal patch."""
-    last = np.minimum(np.arange(patch - 1, len(times) + patch - 1, patch), len(times) - 1)
-    ends: np.ndarray = times[last]
-    return ends

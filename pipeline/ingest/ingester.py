@@ -15,10 +15,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from encoders.compressors import NoCompression
 from encoders.detail import ask_for_detail
 from encoders.encoder import Encoder, FrameFeatures
 from encoders.errors import UserError
 from encoders.models.backbone import VideoModel
+from encoders.prefill import NoPrefill
 from encoders.schema import (
     Compressor,
     FrameEmbedder,
@@ -33,6 +35,7 @@ from encoders.schema import (
 )
 from memory.bank import MemoryBank
 from pipeline.ingest.embeddings import FrameEmbedding
+from pipeline.ingest.on_demand_encoder import OnDemandEncoder
 from pipeline.ingest.open_segment import OpenSegment
 from pipeline.ingest.text import BackgroundTextExtraction, TextExtraction
 from pipeline.runtime.background_writer import BackgroundWriter
@@ -104,12 +107,19 @@ class Ingester:
     began: float | None = None
     # why this run must not encode, as an error says it; "": it may
     read_only: str = ""
+    # encodes what questions read; None: segments are encoded before they are written
+    on_demand: OnDemandEncoder | None = None
 
     @property
     def overlaps_compute(self) -> bool:
         """Whether tower and frame embedder work on a segment while the decoder works on the one
         before it."""
         return self.backbone.device.type != "cpu" or has_threads_to_share()
+
+    @property
+    def _computes_beside(self) -> bool:
+        """Whether a tower computes beside the frame embedder, so that each gets some threads."""
+        return self.backbone.is_narrow and self.on_demand is None
 
     def lacks_pictures(self, video_id: str) -> bool:
         """Whether a video that is encoded lacks rows of frame embedders that were asked for."""
@@ -127,6 +137,12 @@ class Ingester:
 
         on_shown: gets each segment as questions now see it, an open one with the frames so far.
         """
+
+        if self.on_demand is not None:
+            raise UserError(
+                f"bank {self.bank.root} encodes on demand, which needs a film that can be decoded "
+                f"again, and {source.info.path} is a stream; use another bank=DIR for it"
+            )
 
         def show(segment: Segment) -> None:
             self.bank.show(segment)
@@ -180,7 +196,7 @@ class Ingester:
             self._without_empty(info.video_id) if video is None else nullcontext(),
             self.text.extracting(info) as words,
             BackgroundWriter(self.bank.write) as writer,
-            divided_threads(2 if self.backbone.is_narrow else 1) as threads,
+            divided_threads(2 if self._computes_beside else 1) as threads,
             single_worker(threads) if overlaps_compute else nullcontext() as executor,
         ):
             run = _Pass(source, live, progress, timer, writer, executor, threads)
@@ -258,7 +274,14 @@ class Ingester:
         The window is inexact where a quantized bank no longer has it as the encoder made it, where
         it was pruned, or where it holds segments that are inexact themselves.
         """
-        prefill, live = self.new_prefill(), run.live
+        live, later = run.live, self.on_demand
+        model: VideoModel = self.backbone if later is None else later.planned
+        compressor = self.compressor if later is None else NoCompression()
+        prefill: Prefill
+        if later is None:
+            prefill = self.new_prefill()
+        else:
+            prefill = NoPrefill(later.backbone)
         point = self.bank.window.resume_point(
             run.source.info.video_id, number, prefill.window_frames
         )
@@ -274,8 +297,8 @@ class Ingester:
             # new segments belong to the current session; one that is encoded again keeps its own
             began = self.began if point.is_next and self.began is not None else point.began
         encoder = Encoder(
-            self.backbone,
-            self.compressor,
+            model,
+            compressor,
             prefill,
             self.clip,
             self.interval,

@@ -194,7 +194,7 @@ class FolderWatch:
     @contextmanager
     def _writing(self) -> Iterator[MemoryBank]:
         """The bank, for changes that encode nothing."""
-        bank = self._engine.qa.bank
+        bank = self._engine.reader
         try:
             yield bank
         finally:

@@ -241,6 +241,7 @@ CHANGED = {  # a value other than the default of every setting that can change a
     "dense": "minilm", "answers": "letters", "files": "true", "source.decoder": "pyav",
     "frame_order": "score", "block_score": "kmeans", "query_pool": "last", "position": "linear",
     "encode_position": "linear", "resolution": "high_low", "kv_policy": "frame_means",
+    "visual_tokens": "on_demand",
 }  # fmt: skip
 SAME = {  # settings that change no answer
     "bank": "b", "ram_mb": "7", "device_mb": "7", "prefetch_frames": "0", "threads": "1",

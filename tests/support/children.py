@@ -18,6 +18,7 @@ import torch
 
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
+from memory.schema import Question
 from memory.storage import crash_points
 from memory.storage.retention import Rule
 from memory.storage.segments.segment_codec import StorageFormat
@@ -87,6 +88,28 @@ def ingest(
     qa.bank.write = acknowledge  # type: ignore[method-assign]
     with qa.bank:
         qa.ingest(source)
+
+
+def ask_on_demand(overrides: Sequence[str], die_at: str | None, connection: Connection) -> None:
+    """Add a film to a bank that encodes on demand, and have all of it encoded.
+
+    die_at: SIGKILL at the first pass of the step of this name while segments are encoded.
+    """
+    torch.set_num_threads(1)
+    config = compose("ask", overrides)
+    backbone = build.build_backbone(config)
+    source = build.build_source(config, backbone)
+    qa = build.build_qa(config, backbone)
+
+    def reached(name: str) -> None:
+        if name == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with qa.bank:
+        qa.ingest(source)
+        qa.bank.end_writing()
+        crash_points.hook = reached
+        qa.ask(Question("What is the code?", source.info.video_id))
 
 
 def ingest_and_hold(overrides: Sequence[str], count: int, connection: Connection) -> None:

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -123,33 +124,55 @@ def stored_bytes(path: str, config: Any, dtype: torch.dtype, revision: str | Non
     """Bytes of a checkpoint's weights in this dtype, by its files: of a folder, or of a hub id in
     the hub's cache. None if they are not on the disk.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        cached = cached_folder(path, revision)
-        if cached is None:
-            return None
-        folder = cached
-    files = [folder / name for name in weight_files(folder)]
-    if not files or not all(file.is_file() for file in files):
+    files = _weight_files(path, revision)
+    if not files:
         return None
     stored = config.dtype if isinstance(config.dtype, torch.dtype) else dtype
     return sum(file.stat().st_size for file in files) * dtype.itemsize // stored.itemsize
 
 
-def check_memory(path: str, need: int, dtype: torch.dtype, device: torch.device) -> None:
-    """UserError if `need` bytes of weights exceed the free memory of the host or of the device.
-    transformers reads all weights into the host's memory before they go to a device. Linux would
-    grant memory that is not there, and kill the process on use, without a message.
+def straight_to(device: torch.device) -> dict[str, Any]:
+    """What `from_pretrained` needs so that weights go to a device file by file. Empty, and they
+    pass through the host's memory as a whole, where the package accelerate is missing.
     """
+    if device.type == "cpu" or find_spec("accelerate") is None:
+        return {}
+    return {"device_map": {"": str(device)}}
+
+
+def largest_file(path: str, revision: str | None) -> int | None:
+    """Bytes of the largest file of a checkpoint's weights; None if they are not on the disk."""
+    files = _weight_files(path, revision)
+    return max((file.stat().st_size for file in files), default=None)
+
+
+def check_memory(
+    path: str, need: int, dtype: torch.dtype, device: torch.device, through_host: int | None = None
+) -> None:
+    """UserError if `need` bytes of weights exceed the free memory of the host or of the device.
+    Linux would grant memory that is not there, and kill the process on use, without a message.
+
+    through_host: bytes that are in the host's memory at once on the way to a device; None: all.
+    """
+    needs = {"cpu": need if through_host is None else min(need, through_host)}
     free = {"cpu": host_memory()}
     if device.type == "cuda":
-        free[str(device)] = torch.cuda.mem_get_info(device)[0]
+        needs[str(device)], free[str(device)] = need, torch.cuda.mem_get_info(device)[0]
     for place, available in free.items():
-        if available is not None and need > available:
-            why = f"{need / 1e9:.1f} GB of weights, {available / 1e9:.1f} GB of memory"
+        if available is not None and needs[place] > available:
+            why = f"{needs[place] / 1e9:.1f} GB of weights, {available / 1e9:.1f} GB of memory"
             if place != str(device):
                 why += f", through which they reach {device}"
             raise _too_large(path, dtype, torch.device(place), why, device)
+
+
+def _weight_files(path: str, revision: str | None) -> list[Path]:
+    """The files of a checkpoint's weights; none unless all are on the disk."""
+    folder: Path | None = Path(path)
+    if not Path(path).is_dir():
+        folder = cached_folder(path, revision)
+    files = [] if folder is None else [folder / name for name in weight_files(folder)]
+    return files if all(file.is_file() for file in files) else []
 
 
 @contextmanager

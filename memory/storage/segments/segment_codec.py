@@ -125,7 +125,7 @@ class StorageFormat:
     def as_stored(self, segment: Segment) -> Segment:
         """The segment with the index rows as they read back from disk, so that a retriever indexes
         the same rows before and after a restart."""
-        if not self.is_quantized:
+        if not self.is_quantized or segment.tokens.is_planned:
             return segment
         clip, form = _encode_clip(segment)
         means = segment.key_means
@@ -159,16 +159,20 @@ def encode(
 ) -> tuple[dict[str, Tensor], TensorFormat]:
     """The tensors of a segment's file by name, and the format to record in it."""
     visual, block = segment.tokens, segment.kv
+    if visual.is_planned:
+        # what is still to be encoded has neither tokens nor places, and is lossless in every bank
+        storage_format = StorageFormat()
     form: TensorFormat = {}
     tensors = {
-        "pos": visual.pos,
         "offsets": visual.offsets,
         "times": visual.times,
         "clip": segment.clip,
     }
     if segment.key_means is not None:
         tensors["key_means"] = segment.key_means
-    tensors["tokens"] = _encode_tokens(visual.tokens, storage_format, form)
+    if not visual.is_planned:
+        tensors["pos"] = visual.pos
+        tensors["tokens"] = _encode_tokens(visual.tokens, storage_format, form)
     if visual.firsts is not None:
         tensors["firsts"] = visual.firsts
     if visual.repeats is not None:

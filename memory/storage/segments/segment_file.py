@@ -16,6 +16,8 @@ Tensors:
     repeats [T]                                       if a compressor merged frames
     sides [T]                                         for frames in the shape of their film
     thumbnails [bytes], thumbnail_offsets [T + 1]     if JPEGs are kept (source.keep=jpeg)
+A segment that a question is still to encode has neither tokens nor pos; offsets are those that its
+tokens will have at most (memory/encoded/encoded_store.py).
 Dtypes: see tensor_file.py beside this file. In a quantized bank (segment_codec.py) tensors are
 codes, keys_scale and values_scale are stored beside keys and values where their form has them,
 key_means are computed from the keys at every read, and the header names the format.
@@ -191,10 +193,13 @@ def _open(path: Path, expected_seal: str | None) -> Iterator[tuple[TensorFile, H
 def _tokens(file: TensorFile, form: TensorFormat, first: int, stop: int) -> VisualTokens:
     """Visual tokens of frames first..stop-1."""
     offsets = file.offsets("offsets")[first : stop + 1]
-    tokens = file.frames("tokens", offsets, first)
-    # numbered from the first of these frames
-    pos = file.load("pos")[int(offsets[0]) : int(offsets[-1])].to(torch.int32, copy=True)
-    pos[:, 0] -= first
+    if "tokens" in file.sums:
+        tokens = file.frames("tokens", offsets, first)
+        # numbered from the first of these frames
+        pos = file.load("pos")[int(offsets[0]) : int(offsets[-1])].to(torch.int32, copy=True)
+        pos[:, 0] -= first
+    else:  # the segment is still to be encoded
+        tokens, pos = torch.zeros(0, 0), torch.zeros(0, 3, dtype=torch.int32)
     firsts, repeats, sides = (file.load_optional(name) for name in ("firsts", "repeats", "sides"))
     return VisualTokens(
         segment_codec.decode_tokens(tokens, form),

@@ -40,6 +40,12 @@ ALSO_BANKS = (
     "bank=."
 )
 
+AT_ONCE, ON_DEMAND = "at_once", "on_demand"
+VISUAL_TOKENS = (
+    "When the model's visual tokens are made: at_once, or on_demand, which only makes films "
+    "searchable, and encodes what a question reads. null: as the bank has it; a new one, at_once."
+)
+
 
 @dataclass
 class PipelineSettings(Settings):
@@ -48,6 +54,7 @@ class PipelineSettings(Settings):
     bank: str = setting("", BANK, heading="Bank and video", form=Form.PATH)
     also_banks: list[str] = setting([], ALSO_BANKS, form=Form.PATH)
     fps: float = setting(1.0, "Frames sampled per second of video.")
+    visual_tokens: str | None = setting(None, VISUAL_TOKENS)
 
     read_tokens: int | None = setting(
         None,

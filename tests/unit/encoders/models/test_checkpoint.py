@@ -273,6 +273,22 @@ def test_free_memory_of_the_device_is_checked_before_weights_are_read(monkeypatc
         LlavaOneVision(str(toy_checkpoint()), device="cuda:0")
 
 
+def test_weights_that_go_straight_to_a_device_need_little_of_the_host(monkeypatch, tmp_path):
+    """File by file, as transformers loads with accelerate."""
+    place = tmp_path / "limit"
+    place.write_text("150000\n")
+    monkeypatch.setattr(memory_limits, "CGROUP_LIMITS", (place,))
+    path, far = str(toy_checkpoint()), torch.device("cuda:0")
+    largest = checkpoint.largest_file(path, None)
+    assert largest == (toy_checkpoint() / WEIGHTS).stat().st_size > 150_000
+    with far_device(free_bytes=10**9):
+        checkpoint.check_memory(path, 10**8, torch.float32, far, through_host=100_000)
+        for through in (None, largest):
+            with pytest.raises(UserError, match=r"memory of cpu .*through which they reach cuda:0"):
+                checkpoint.check_memory(path, 10**8, torch.float32, far, through_host=through)
+    assert checkpoint.straight_to(torch.device("cpu")) == {}
+
+
 def test_weights_that_are_not_on_the_disk_yet_are_counted_by_their_configuration(monkeypatch):
     """Before a download of 16 GB, not after it."""
     backbone = toy_backbone()
