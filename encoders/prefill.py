@@ -19,8 +19,8 @@ from torch import Tensor
 
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
-from encoders.models.language_model import scaled_model
-from encoders.models.position.rotary_scaling import RotaryScaling
+from encoders.models.language_model import PositionRule, scaled_model
+from encoders.models.sparsity.sparsity import Sparsity
 from encoders.models.video_llm import DTYPES, require_full_attention
 from encoders.prefill_caches import prefill_caches
 from encoders.schema import KVBlock, VisualTokens
@@ -37,11 +37,13 @@ class WindowPrefill:
         *,
         window_frames: int = 32,
         dtype: str = "float32",
-        position: RotaryScaling | None = None,
+        position: PositionRule | None = None,
+        sparsity: Sparsity | None = None,
     ) -> None:
         """window_frames: number of earlier frames that a frame attends to. dtype: of the stored
         keys and values. position: how far apart tokens stand while they are encoded; the stored
-        keys have no position. UserError on bad values, or if the model has other layers than full
+        keys have no position. sparsity: which of the tokens before it a token of a segment reads;
+        None: all. UserError on bad values, or if the model has other layers than full
         attention.
         """
         if window_frames < 0:
@@ -51,6 +53,7 @@ class WindowPrefill:
         require_full_attention(backbone)
         self.backbone, self.window_frames, self.dtype = backbone, window_frames, DTYPES[dtype]
         self._language_model = scaled_model(backbone.language_model, position)
+        self._sparsity = sparsity
         self._window: deque[KVBlock] = deque()
         self._sink = self._language_model.embed(backbone.prompt.preamble_ids())  # [P, D]
         self._caches = prefill_caches(self._language_model, self._sink)
@@ -75,7 +78,7 @@ class WindowPrefill:
                 new.pos, new.offsets, cache.cursor
             )
             table = self._language_model.rope(positions, cache.cursor.text)
-            self._language_model.prefill(new, cache)
+            self._language_model.prefill(new, cache, self._sparsity)
             keys, values = cache.stored(start, table, self.dtype)
         block = KVBlock(keys.cpu(), values.cpu(), new.offsets, new.pos)
         if keep:

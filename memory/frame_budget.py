@@ -111,6 +111,25 @@ def fill_layers(
     return filled, layers.reshape(len(own), count)
 
 
+def of_heads(
+    selection: FrameSelection, rankings: np.ndarray, for_all: Iterable[int], top: int
+) -> np.ndarray:
+    """What each head reads of selected frames: the recent ones, those for all, and its own best
+    ones of the others, `top` at most. rankings: [N, k] of each head, best first. A head whose
+    ranking names fewer gets the next selected ones.
+
+    Returns [N, n] rising ordinals.
+    """
+    chosen = set(selection.ordinals)
+    shared = dict.fromkeys([*selection.recent, *(each for each in for_all if each in chosen)])
+    rows = []
+    for ranking in rankings.tolist():
+        others = dict.fromkeys(each for each in [*ranking, *selection.ranked] if each in chosen)
+        own = [each for each in others if each not in shared][:top]
+        rows.append(sorted([*shared, *own]))
+    return np.array(rows, dtype=np.int64).reshape(len(rows), -1)
+
+
 def _turns(shares: np.ndarray, most: int) -> Iterator[int]:
     """Layers in turn, each as often as its share says, and `most` times at most; of equal ones the
     lower comes first."""

@@ -220,12 +220,23 @@ class Recall:
         newest = frame_budget.newest(
             pooled_counts(cost, resolution.newest), max(recent_frames, 0), read_tokens
         )
-        ranked, frames, per_layer = self._rank(
+        ranked, frames, own = self._rank(
             question, views, stretches, cost, newest, near_places, read_tokens
         )
+        per_layer, per_head = own, None
+        if own is not None and ranked.per_head is not None:
+            per_layer, per_head = None, own.reshape(*ranked.per_head.shape[:2], -1)
         seconds = time.perf_counter() - began
         return SelectedFrames(
-            question, tuple(lines), views, ranked, frames, per_layer, seconds, resolution.newest
+            question,
+            tuple(lines),
+            views,
+            ranked,
+            frames,
+            per_layer,
+            per_head,
+            seconds,
+            resolution.newest,
         )
 
     def _rank(
@@ -240,7 +251,8 @@ class Recall:
     ) -> tuple[Hits, FrameSelection, np.ndarray | None]:
         """Written frames within the budget that pending frames leave, by their places. Frames are
         ranked even if all fit: the reader of an answer wants to know which frames the question
-        matched. cost: [places] tokens of each frame.
+        matched. cost: [places] tokens of each frame. The last result is what each layer, or each
+        head of each layer, reads: [L or L * Hq, n]; None: all read all.
         """
         if len(cost) == 0:
             return hits([], [], stretches), newest, None
@@ -249,7 +261,7 @@ class Recall:
         ranked = self._searchable.retriever.search(
             question, frame_budget.ranking_depth(least, newest), stretches
         )
-        if near and ranked.per_layer is None:
+        if near and ranked.per_layer is None and ranked.per_head is None:
             ranked = fuse_frames(ranked, near)
         places = (place_of(name, stretches) for name in question.keep)
         kept = [place for place in places if place is not None]
@@ -262,6 +274,10 @@ class Recall:
                 candidates_of(views, stretches, cost, own, earlier), newest.free_tokens
             )
             return ranked, frame_budget.at_ratios(newest, ratios, resolution.newest), None
+        if ranked.per_head is not None and ranked.head_frames is not None:
+            filled = frame_budget.fill(newest, [*ranking, *range(len(cost))], cost)
+            rankings = ranked.per_head.flatten(0, 1).numpy()
+            return ranked, filled, frame_budget.of_heads(filled, rankings, kept, ranked.head_frames)
         if int(cost.sum()) <= read_tokens:
             return ranked, frame_budget.fill(newest, range(len(cost)), cost), None
         if ranked.per_layer is None:
@@ -294,18 +310,23 @@ class Recall:
             ]
             pending += range(len(runs), len(runs) + len(shown))
             runs += shown
-        per_layer = None
-        if selected.per_layer is not None:  # every layer reads the pending frames
-            own = np.array(written)[np.searchsorted(places, selected.per_layer)]
-            for_all = np.tile(np.array(pending, np.int64), (len(own), 1))
-            per_layer = torch.from_numpy(np.sort(np.concatenate([own, for_all], axis=1), axis=1))
+
+        def numbers(chosen: np.ndarray | None) -> torch.Tensor | None:
+            """Of places; every layer and head reads the pending frames, too."""
+            if chosen is None:
+                return None
+            own = np.array(written)[np.searchsorted(places, chosen)]
+            for_all = np.broadcast_to(np.array(pending, np.int64), (*own.shape[:-1], len(pending)))
+            return torch.from_numpy(np.sort(np.concatenate([own, for_all], axis=-1), axis=-1))
+
         return Evidence(
             question=selected.question,
             runs=tuple(runs),
             hits=selected.hits,
             recent=len(selected.frames.recent) + len(pending),
             interval=interval,
-            per_layer=per_layer,
+            per_layer=numbers(selected.per_layer),
+            per_head=numbers(selected.per_head),
             seconds={"search": selected.seconds, "load": seconds},
             came_from=dict(came_from) | ({"pending": len(pending)} if pending else {}),
             lines=selected.lines,

@@ -190,6 +190,9 @@ class Hits:
     stretches: tuple[Stretch, ...] = ()  # that were searched
     # [L] float32, sum 1: how the layers divide what the budget holds; None: evenly
     layer_shares: Tensor | None = None
+    # [L, Hq, k] int64 places: each query head's own ranking, from retrievers that have one
+    per_head: Tensor | None = None
+    head_frames: int | None = None  # with per_head: how many frames a head reads
 
     @property
     def frames(self) -> Tensor:
@@ -271,6 +274,9 @@ class Evidence:
     # [L, k] int64 rising numbers of frames in this evidence: those that each layer reads; None: all
     # layers read all frames
     per_layer: Tensor | None = None
+    # [L, Hq, k] int64 rising numbers of frames in this evidence: those that each query head reads;
+    # None: all heads read all frames
+    per_head: Tensor | None = None
     seconds: dict[str, float] = field(default_factory=dict)  # "search" and "load"
     # "device", "ram", "disk" or "pending" -> frames
     came_from: dict[str, int] = field(default_factory=dict)

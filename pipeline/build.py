@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from encoders import retrieval_heads
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone, VideoModel
 from encoders.models.clip import NoFrameEmbedder
@@ -80,6 +81,8 @@ READ_FRAMES = 24
 
 log = logging.getLogger(__name__)
 
+OWN_HEADS = "model"  # the retriever's heads are those in the folder of the checkpoint
+
 AnyModel = Backbone | Endpoint  # in this process, or behind an address
 
 GROUPS = (
@@ -96,6 +99,7 @@ GROUPS = (
     "frame_order",
     "resolution",
     "position",
+    "sparsity",
     "reader",
     "abstention",
     "answer",
@@ -221,7 +225,9 @@ def build_qa(
         else BatchedQueries(backbone.language_model.queries_of)
     )
     others = {key: BatchedTextEmbedder(one) for key, one in further.searching.items()}
-    node = retriever_settings(settings, clip, has_others=bool(others))
+    node = _with_own_heads(
+        retriever_settings(settings, clip, has_others=bool(others)), backbone.path
+    )
     retriever = call(
         "retriever",
         instantiate("retriever", node),
@@ -336,6 +342,15 @@ def build_qa(
         open_stored = functools.partial(_open_stored, settings, backbone)
         ingester = with_on_demand(ingester, backbone, open_stored)
     return VideoQA(bank, ingester, answerer)
+
+
+def _with_own_heads(node: PartSettings, checkpoint: str) -> PartSettings:
+    """The settings of a retriever, with the file in the checkpoint's folder for heads=model."""
+    own = {name: _with_own_heads(part, checkpoint) for name, part in node.get("parts", {}).items()}
+    more: PartSettings = {"parts": own} if own else {}
+    if node.get("heads") == OWN_HEADS:
+        more["heads"] = str(Path(checkpoint) / retrieval_heads.NAME)
+    return {**node, **more}
 
 
 def _refuse_abstention(settings: PipelineSettings) -> None:

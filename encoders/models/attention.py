@@ -4,7 +4,9 @@ do. `register` adds them to transformers through its public interfaces.
 
 Knows tensors only: no model, no cache, no question. To observe the attention, pass a `listener` to
 the decoder's call. To share the forms of a mask among the layers of a pass, pass `masks={}`. To let
-heads read parts of the context, pass `head_spans` (heads/head_spans.py).
+queries read a part of the keys, pass a `sparsity`, for one context alone; to hide the first keys
+from single heads, `hidden`: bool [L, Hq, S]; to let heads read parts of the context, `head_spans`
+(heads/head_spans.py). `chunks` are those of position/dual_chunk.py.
 """
 
 import sys
@@ -20,6 +22,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from encoders.models.heads.head_spans import HeadSpans
+from encoders.models.position.dual_chunk import ChunkQueries
+from encoders.models.sparsity.sparsity import Sparsity, earlier
 
 from transformers import AttentionInterface  # isort: skip
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # isort: skip
@@ -38,9 +42,12 @@ _ROWS = 256
 _FEW = 8  # queries below which a block is not worth its overhead
 
 
-def _with_listener(attend: Callable[..., Any]) -> Callable[..., Any]:
-    """An attention function that first calls the `listener` among its keyword arguments, if there
-    is one. `head_spans` among them says what each head reads; the listener still gets all keys.
+def _with_listener(
+    attend: Callable[..., Any], attend_sparsely: Callable[..., Any]
+) -> Callable[..., Any]:
+    """An attention function that first spreads queries and keys over the `chunks` among its keyword
+    arguments, and calls the `listener`, where there are any. `head_spans` among them says what each
+    head reads; the listener still gets all keys.
     """
 
     def listening(
@@ -52,6 +59,12 @@ def _with_listener(attend: Callable[..., Any]) -> Callable[..., Any]:
         **kwargs: Any,
     ) -> Any:
         listener: Listener | None = kwargs.pop("listener", None)
+        chunks: ChunkQueries | None = kwargs.pop("chunks", None)
+        sparsity: Sparsity | None = kwargs.pop("sparsity", None)
+        hidden: Tensor | None = kwargs.pop("hidden", None)
+        if chunks is not None and (listener is not None or not chunks.is_one_chunk):
+            whole = query, key
+            query, key = chunks.spread(query, key)
         if listener is not None:
             window: int | None = kwargs.get("sliding_window")  # None in layers with full attention
             listener(
@@ -60,6 +73,17 @@ def _with_listener(attend: Callable[..., Any]) -> Callable[..., Any]:
                 key if window is None else key[:, :, -window:],
                 kwargs["scaling"],
             )
+        if chunks is not None and listener is not None and chunks.is_one_chunk:
+            query, key = whole  # the same products as without chunks
+        if sparsity is not None:
+            reads = sparsity.choose(query[0], key[0], kwargs["scaling"])
+            if reads is not None:
+                return attend_sparsely(module, query, key, value, reads, **kwargs)
+        if hidden is not None:
+            reads = earlier(query.shape[2], key.shape[2], query.device).repeat(query.shape[1], 1, 1)
+            own = ~hidden[module.layer_idx].to(query.device)
+            reads[..., : hidden.shape[2]] &= own[:, None]
+            return attend_sparsely(module, query, key, value, reads, **kwargs)
         spans: HeadSpans | None = kwargs.pop("head_spans", None)
         if spans is not None:
             return spans.attend(attend, module, query, key, value, attention_mask, **kwargs)
@@ -153,7 +177,15 @@ def _attend(
     out = scaled_dot_product_attention(
         folded, key, value, None if forms is None else forms.for_all(group), scale=kwargs["scaling"]
     )
-    return out.view(batch, heads, count, width).transpose(1, 2).contiguous(), None
+    return out.view(batch, heads, count, -1).transpose(1, 2).contiguous(), None
+
+
+def _attend_sparsely(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, reads: Tensor, **kwargs: Any
+) -> Any:
+    """torch's attention under a mask of each head. reads: bool [Hq, n, S], without later keys."""
+    kwargs.pop("masks", None)
+    return sdpa_attention_forward(module, query, key, value, reads[None], **kwargs)
 
 
 def _forms_of(mask: Tensor, dtype: torch.dtype, mask_forms: dict[int, _MaskForms]) -> _MaskForms:
@@ -255,6 +287,17 @@ def _attend_eagerly(module: Any, *args: Any, **kwargs: Any) -> Any:
     return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **kwargs)
 
 
+def _attend_sparsely_and_eagerly(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, reads: Tensor, **kwargs: Any
+) -> Any:
+    """The same in plain attention, which takes its mask as numbers."""
+    least = torch.finfo(query.dtype).min
+    numbers = torch.zeros(reads.shape, dtype=query.dtype, device=query.device)
+    return _attend_eagerly(
+        module, query, key, value, numbers.masked_fill_(~reads, least)[None], **kwargs
+    )
+
+
 # Names of the decoder's attention in transformers: torch's fused kernels, or plain matrix products
 # (slow; for comparison). Others have no listener, and an answer without a listener cites nothing.
 ATTENTIONS = {"sdpa": "reelbank_sdpa", "eager": "reelbank_eager"}
@@ -264,8 +307,10 @@ def register() -> None:
     """Add the attention functions to transformers. Call it before loading a model; a second call
     changes nothing.
     """
-    AttentionInterface.register(ATTENTIONS["sdpa"], _with_listener(_attend))
-    AttentionInterface.register(ATTENTIONS["eager"], _with_listener(_attend_eagerly))
+    AttentionInterface.register(ATTENTIONS["sdpa"], _with_listener(_attend, _attend_sparsely))
+    AttentionInterface.register(
+        ATTENTIONS["eager"], _with_listener(_attend_eagerly, _attend_sparsely_and_eagerly)
+    )
     # a custom attention without a mask function of its own gets no mask
     AttentionMaskInterface.register(ATTENTIONS["sdpa"], sdpa_mask)
     AttentionMaskInterface.register(ATTENTIONS["eager"], eager_mask)

@@ -60,6 +60,12 @@ class BatchedCache:
     def capacity(self) -> int:
         return self.joint.capacity
 
+    @property
+    def places(self) -> Tensor:
+        """[B, capacity] int64: the number of each place's token in its row; arbitrary where there
+        is none."""
+        return self.valid.cumsum(1) - 1
+
     def with_capacity(self, capacity: int) -> "BatchedCache":
         """A smaller cache in the same memory, with contiguous rows. Do not use this one at the same
         time. The new buffers contain arbitrary earlier numbers.

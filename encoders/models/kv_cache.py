@@ -195,6 +195,8 @@ class FixedCache(Cache):
     layers: list[FixedLayer]
     cursor = Cursor()  # where the next token stands; code that appends also moves it
     head_spans: HeadSpans | None = None  # what each head reads of the context; None: everything
+    # bool [L, Hq, S]: tokens of the context that a query head of later tokens does not read
+    hidden: Tensor | None = None
     _stops_early = False
 
     def __init__(self, keys: Tensor, values: Tensor, whole: bool = False) -> None:

@@ -23,14 +23,18 @@ from encoders.models.attention import ATTENTIONS, Listener
 from encoders.models.batched_cache import BatchedCache
 from encoders.models.generation import Choose, greedy
 from encoders.models.kv_cache import FixedCache, KVShape, LibraryCache, RotaryForm, RotaryTable
+from encoders.models.position.dual_chunk import ChunkRotary, DualChunks
 from encoders.models.position.rotary_scaling import RotaryScaling
 from encoders.models.position.scaled_rotary import ScaledRotary, Table
 from encoders.models.positions import Cursor, LinearPositions, Positions
 from encoders.models.prompt_text import PromptText
+from encoders.models.sparsity.sparsity import Sparsity
 from encoders.schema import FrameEmbeds, KVBlock
 
 from transformers import DynamicCache, PreTrainedConfig  # isort: skip
 from transformers.cache_utils import DynamicLayer  # isort: skip
+
+PositionRule = RotaryScaling | DualChunks  # a part of conf/position/
 
 _WIDE = 768  # width from which a decoder's matrix products keep all cores busy
 
@@ -78,8 +82,9 @@ class LanguageModel:
         self.max_positions: int | None = getattr(text, "max_position_embeddings", None)
         # the last positions, how many before them are text, and their table
         self._rope: tuple[Tensor, int, RotaryTable] | None = None
-        self._scaling: RotaryScaling | None = None
+        self._scaling: PositionRule | None = None
         self._scaled: ScaledRotary | None = None
+        self._chunks: ChunkRotary | None = None
 
     def embed(self, ids: list[int]) -> Tensor:
         """[n, D] embeddings of n token ids."""
@@ -98,10 +103,19 @@ class LanguageModel:
         if last is not None and last[1] == text and torch.equal(positions, last[0]):
             return last[2]
         assert self.rotary_form is not None  # guaranteed by require_full_attention
-        cos_sin = self._frame_table(positions, text) or self._cos_sin(positions)
+        cos_sin = self._frame_table(positions, text) or self._cos_sin(self._within(positions))
         table = RotaryTable.of(*cos_sin, self.rotary_form)
         self._rope = positions, text, table
         return table
+
+    def _within(self, positions: Tensor) -> Tensor:
+        """The positions that the decoder gets: within chunks, if there are any."""
+        return positions if self._chunks is None else self._chunks.within(positions)
+
+    def _plain_table(self, positions: Tensor) -> RotaryTable:
+        """Rotary embedding at positions [n], as the model was trained."""
+        assert self.rotary_form is not None  # guaranteed by scaled_model
+        return RotaryTable.of(*self._cos_sin(positions), self.rotary_form)
 
     def _frame_table(self, positions: Tensor, text: int) -> Table | None:
         """Of frames; None without a scaling."""
@@ -212,7 +226,7 @@ class LanguageModel:
         extra: dict[str, Any] = {} if listener is None else {"listener": listener}
         if isinstance(cache, FixedCache) and cache.head_spans is not None:
             extra["head_spans"] = cache.head_spans
-        placed, cursor, table = self._decoder_inputs(embeds, cache.cursor)
+        placed, cursor, table = self._decoder_inputs(embeds, cache)
         with self._rotating([table]):
             hidden: Tensor = self._decoder(
                 past_key_values=cache, use_cache=True, **placed, **extra
@@ -221,22 +235,30 @@ class LanguageModel:
         return hidden[0]
 
     @torch.inference_mode()
-    def prefill(self, embeds: Tensor | FrameEmbeds, cache: FixedCache | LibraryCache) -> None:
+    def prefill(
+        self,
+        embeds: Tensor | FrameEmbeds,
+        cache: FixedCache | LibraryCache,
+        sparsity: Sparsity | None = None,
+    ) -> None:
         """As `forward`, for keys and values alone: the unused outputs of the last layer are
-        skipped.
+        skipped. sparsity: which keys the new tokens read, for models whose every layer is full
+        attention; None: all.
         """
-        placed, cursor, table = self._decoder_inputs(embeds, cache.cursor)
+        extra = {} if sparsity is None or sparsity.is_dense else {"sparsity": sparsity}
+        placed, cursor, table = self._decoder_inputs(embeds, cache)
         filling = cache.filling() if isinstance(cache, FixedCache) else nullcontext()
         with self._rotating([table]), filling:
-            self._decoder(past_key_values=cache, use_cache=True, **placed)
+            self._decoder(past_key_values=cache, use_cache=True, **placed, **extra)
         cache.cursor = cursor
 
     def _decoder_inputs(
-        self, embeds: Tensor | FrameEmbeds, cursor: Cursor
+        self, embeds: Tensor | FrameEmbeds, cache: FixedCache | LibraryCache
     ) -> tuple[dict[str, Any], Cursor, Table | None]:
-        """The decoder's arguments for text [n, D] or frames at a cursor, the cursor after them, and
-        their table under a scaling. UserError beyond the model's positions.
+        """The decoder's arguments for text [n, D] or frames at the cache's cursor, the cursor after
+        them, and their table under a scaling. UserError beyond the model's positions.
         """
+        cursor = cache.cursor
         extra: dict[str, Any] = {"masks": {}}
         if isinstance(embeds, FrameEmbeds):
             positions, after = self.positions.of_frames(embeds.pos, embeds.offsets, cursor)
@@ -249,8 +271,13 @@ class LanguageModel:
             positions, after = self.positions.of_text(len(embeds), cursor)
             table = self._text_table(positions, cursor)
         self.refuse_beyond(after)
+        if isinstance(cache, FixedCache) and cache.hidden is not None:
+            extra["hidden"] = cache.hidden
+        if self._chunks is not None:
+            assert isinstance(cache, FixedCache)  # guaranteed by scaled_model
+            extra["chunks"] = self._chunks.queries(positions, cache.capacity)
         extra["inputs_embeds"] = embeds[None].to(self._dtype)
-        extra["position_ids"] = _add_batch_axis(positions.to(self._device))
+        extra["position_ids"] = _add_batch_axis(self._within(positions).to(self._device))
         return extra, after, table
 
     @torch.inference_mode()
@@ -273,8 +300,11 @@ class LanguageModel:
                 positions[:, b, :length], row.cursor = self.positions.of_text(length, row.cursor)
             own = positions[:, b] if self.positions.axes == 3 else positions[0, b]
             tables.append(self._text_table(own, before))
-        positions = positions.to(self._device)
         mask = stack.append_mask(lengths, width)
+        extra: dict[str, Any] = {} if listener is None else {"listener": listener}
+        if self._chunks is not None:
+            extra["chunks"] = self._chunks.queries(positions[0], stack.capacity, stack.places)
+        positions = self._within(positions).to(self._device)
         if self._model.config.get_text_config()._attn_implementation == ATTENTIONS["eager"]:
             mask = torch.zeros(mask.shape, dtype=self._dtype, device=mask.device).masked_fill_(
                 ~mask, torch.finfo(self._dtype).min
@@ -287,7 +317,7 @@ class LanguageModel:
                 past_key_values=stack.joint,
                 use_cache=True,
                 masks={},
-                **({} if listener is None else {"listener": listener}),
+                **extra,
             ).last_hidden_state
         return hidden
 
@@ -346,13 +376,18 @@ class LanguageModel:
                 "or prefill.window_frames= while encoding."
             )
 
-    def positions_left(self, cursor: Cursor) -> int | None:
-        """Text tokens that the model has positions for behind the cursor; None: any number."""
+    def positions_left(self, cursor: Cursor, *, of_frames: bool = False) -> int | None:
+        """Text tokens, or tokens of frames, that the model has positions for behind the cursor;
+        None: any number.
+        """
+        scaling = self._scaling
         if self.max_positions is None:
             return None
         reach = 1.0
-        if self._scaling is not None and not self._scaling.frames_only:
-            reach = self._scaling.reach
+        if scaling is not None and (of_frames or not scaling.frames_only):
+            reach = scaling.reach
+        if math.isinf(reach):
+            return None
         return max(0, math.floor((self.max_positions - self._end(cursor)) * reach))
 
     def _end(self, cursor: Cursor, more: int = 0) -> int:
@@ -447,15 +482,25 @@ class LanguageModel:
                 hook.remove()
 
 
-def scaled_model(model: LanguageModel, scaling: RotaryScaling | None) -> LanguageModel:
-    """The same model that rotates by a scaling (arXiv 2309.00071 and others); itself where that
-    changes nothing. Both can be used side by side. UserError where it does not fit the model.
+def scaled_model(model: LanguageModel, scaling: PositionRule | None) -> LanguageModel:
+    """The same model that rotates by a part of conf/position/ (arXiv 2309.00071 and others); itself
+    where that changes nothing. Both can be used side by side. UserError where it does not fit the
+    model.
     """
     if scaling is None or scaling.is_identity:
         return model
     scaled = copy.copy(model)
     scaled._rope, scaled._scaling = None, scaling
-    scaled._scaled = ScaledRotary(model._decoder, scaling, model.max_positions)
+    if isinstance(scaling, DualChunks):
+        sizes = scaling.fitted(model.max_positions, model.positions.axes)
+        if model.other_layers or model.rotary_form is None:
+            raise UserError(
+                "position=dual_chunk needs a model whose every layer is full attention, with "
+                "rotary positions; leave it out."
+            )
+        scaled._chunks = ChunkRotary(*sizes, scaled._plain_table)
+    else:
+        scaled._scaled = ScaledRotary(model._decoder, scaling, model.max_positions)
     return scaled
 
 

@@ -51,6 +51,7 @@ class SelectedFrames:
     hits: Hits
     frames: FrameSelection  # places in the stretches of `hits`
     per_layer: np.ndarray | None  # [L, n] int64 rising places, without pending frames
+    per_head: np.ndarray | None  # [L, Hq, n], as per_layer
     seconds: float  # of the search
     newest_ratio: int = 1  # of pending frames
 

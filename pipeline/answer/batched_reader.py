@@ -123,7 +123,10 @@ class BatchedReader:
     def _one_by_one(self, group: Sequence[Evidence]) -> bool:
         thought = self.backbone.prompt.thought
         thinks = thought is not None and thought.expected
-        is_alone = self.reader.kv_policy.splits_heads  # the places of a row depend on its length
+        # the places of a row depend on its length, or on what each of its heads reads
+        is_alone = self.reader.kv_policy.splits_heads or any(
+            evidence.per_head is not None for evidence in group
+        )
         return len(group) < 2 or thinks or is_alone or bool(self._language_model.other_layers)
 
     def _narrowed(self, tokens: int = 1) -> AbstractContextManager[None]:

@@ -17,14 +17,14 @@ from encoders.encoder import Timer
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, LibraryCache, Mark
-from encoders.models.language_model import LanguageModel, scaled_model
-from encoders.models.position.rotary_scaling import NoScaling, RotaryScaling
+from encoders.models.language_model import LanguageModel, PositionRule, scaled_model
+from encoders.models.position.rotary_scaling import NoScaling
 from encoders.models.positions import Cursor
+from encoders.retrieval_heads import RetrievalHeads
 from encoders.text.lines import TextLine
 from memory.schema import Evidence, Run, VideoTitle
 from pipeline.answer.abstention import NoAbstention, instructed, is_absent
 from pipeline.answer.attention.attention_shares import AttentionShares
-from pipeline.answer.attention.retrieval_heads import RetrievalHeads
 from pipeline.answer.forms.json_forms import JsonForms
 from pipeline.answer.frame_order.frame_orders import FrameOrder, TimeOrder
 from pipeline.answer.likelihood import log_likelihood
@@ -56,7 +56,7 @@ class CachedReader:
         max_thinking_tokens: int = 1024,
         retrieval_heads: str | None = None,
         frame_order: FrameOrder | None = None,
-        position: RotaryScaling | None = None,
+        position: PositionRule | None = None,
         lines: str = BEHIND,
         abstention: Abstention | None = None,
         kv_policy: KVPolicy | None = None,
@@ -165,6 +165,14 @@ class CachedReader:
                 layout.write(cache)
                 if isinstance(cache, FixedCache):
                     cache.head_spans = self.kv_policy.spans(layout.length, len(self.sink))
+                if isinstance(cache, FixedCache) and evidence.per_head is not None:
+                    if cache.head_spans is not None:
+                        raise UserError(
+                            "retriever.per_head=true and a kv_policy= that splits heads both say "
+                            "what a head reads; leave one out."
+                        )
+                    hidden = hidden_from_heads(evidence.per_head, layout.frames_of)
+                    cache.hidden = hidden if bool(hidden.any()) else None
             self._language_model.refuse_beyond(cache.cursor, room)
             yield cache, layout.frames_of
 
@@ -228,7 +236,7 @@ class CachedReader:
         ):
             left = self._language_model.positions_left(cache.cursor)
             most = most if left is None else max(least, min(most, left - before))
-            shares = AttentionShares(frames_of, heads=self.retrieval_heads)
+            shares = self._shares(cache, frames_of)
             ids: list[int] = []
             emitted, is_stopped = "", False
             with timer("first_token"), one_thread(self._language_model.is_narrow):
@@ -296,7 +304,7 @@ class CachedReader:
         suffix = self.prompt_suffix(question, self.lines_behind(evidence), evidence.titles)
         room = len(suffix) + max(map(len, answers)) + self._room_for_thoughts
         with self.context(evidence, room, timer) as (cache, frames_of):
-            shares = AttentionShares(frames_of, heads=self.retrieval_heads)
+            shares = self._shares(cache, frames_of)
             with timer("first_token"):
                 hidden = self._begin(suffix, cache, shares)  # [1, D]
             with timer("options"):
@@ -330,6 +338,11 @@ class CachedReader:
         question = evidence.question.prompt
         check = asking.replace("{question}", question)
         return self.prompt_suffix(check, self.lines_behind(evidence), evidence.titles)
+
+    def _shares(self, cache: Cache, frames_of: Tensor) -> AttentionShares:
+        """A listener of one context."""
+        hidden = cache.hidden if isinstance(cache, FixedCache) else None
+        return AttentionShares(frames_of, heads=self.retrieval_heads, hidden=hidden)
 
     def _absence(self, hidden: Tensor, abstention: Abstention) -> float | None:
         """The probability that the video does not show what is asked, from the hidden state [1, D]
@@ -407,6 +420,7 @@ class CachedReader:
             self._cache, self._empty = cache, cache.mark()
         self._cache.rewind(self._empty)
         self._cache.head_spans = None
+        self._cache.hidden = None
         return self._cache
 
     def _without_frames(self) -> Layout:
@@ -462,3 +476,15 @@ class CachedReader:
             owners.append(torch.full((int(counts[-1]),), -1))
         joined = torch.cat(owners)
         return joined if numbers is None else torch.cat([numbers, torch.tensor([-1])])[joined]
+
+
+def hidden_from_heads(per_head: Tensor, frames_of: Tensor) -> Tensor:
+    """bool [L, Hq, S]: True where a token of the context [L, S] belongs to a frame that is not
+    among those of a head, [L, Hq, n] numbers. Text is hidden from none.
+    """
+    layers, heads, _ = per_head.shape
+    reads = torch.zeros(layers, heads, int(frames_of.max()) + 2, dtype=torch.bool)
+    reads[..., 0] = True  # the number of text is -1
+    reads.scatter_(-1, per_head + 1, True)
+    owners = (frames_of.cpu() + 1)[:, None].expand(-1, heads, -1)
+    return ~reads.gather(-1, owners)

@@ -22,7 +22,8 @@ from torch import Tensor
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import join_blocks
-from encoders.models.position.rotary_scaling import RotaryScaling
+from encoders.models.language_model import PositionRule
+from encoders.models.sparsity.sparsity import Sparsity
 from encoders.models.video_llm import require_full_attention
 from encoders.schema import FrameEmbeds, KVBlock, join_tokens
 from memory.schema import Evidence, Run
@@ -46,19 +47,24 @@ class TokenReader(CachedReader):
         max_thinking_tokens: int = 1024,
         retrieval_heads: str | None = None,
         frame_order: FrameOrder | None = None,
-        position: RotaryScaling | None = None,
+        position: PositionRule | None = None,
         lines: str = BEHIND,
         abstention: Abstention | None = None,
         kv_policy: KVPolicy | None = None,
         chunk_frames: int | None = None,
+        sparsity: Sparsity | None = None,
     ) -> None:
         """chunk_frames: frames that pass the decoder at once, each chunk behind those before it
         (chunked prefill, as in Qwen2.5-1M, arXiv 2501.15383). Memory of a pass grows with them, and
-        no number changes but by rounding. None = all. UserError below 1.
+        no number changes but by rounding. None = all. sparsity: which of the tokens before it a
+        token of a frame reads; None = all. UserError below 1, and on a sparsity for a model that
+        has other layers than full attention.
         """
         if chunk_frames is not None and chunk_frames < 1:
             raise UserError(f"reader.chunk_frames={chunk_frames} must be 1 or more; null: all.")
-        self._chunk = chunk_frames
+        if sparsity is not None and not sparsity.is_dense:
+            require_full_attention(backbone)
+        self._chunk, self._sparsity = chunk_frames, sparsity
         super().__init__(
             backbone,
             max_new_tokens=max_new_tokens,
@@ -73,12 +79,18 @@ class TokenReader(CachedReader):
         if backbone.counts_frames:  # then nothing before the frames is the same for every question
             self.sink = self.sink[:0]
 
+    @property
+    def settings(self) -> str:
+        sparse = self._sparsity is not None and not self._sparsity.is_dense
+        return f"{super().settings}{f', {self._sparsity}' if sparse else ''}"
+
     def layout(self, evidence: Evidence) -> Layout:
         """Every layer reads the same frames. Raises UserError on per-layer hits, which need keys
         and values."""
-        if evidence.per_layer is not None:
+        if evidence.per_layer is not None or evidence.per_head is not None:
             raise UserError(
-                "retriever.per_layer=true needs reader=kv: visual tokens have no layers."
+                "retriever.per_layer=true and retriever.per_head=true need reader=kv: visual "
+                "tokens have no layers and no heads."
             )
         parts: list[Tensor | FrameEmbeds] = []
         counts: list[Tensor] = []  # tokens of each frame, and of the text before each video
@@ -103,8 +115,9 @@ class TokenReader(CachedReader):
 
         def write(cache: Cache) -> None:
             for part in parts:
+                sparsity = self._sparsity if isinstance(part, FrameEmbeds) else None
                 for chunk in self._chunks(part):
-                    self._language_model.prefill(chunk, cache)
+                    self._language_model.prefill(chunk, cache, sparsity)
 
         return Layout(len(owners), owners.expand(layers, -1), write)
 
@@ -142,7 +155,7 @@ class KVReader(CachedReader):
         max_thinking_tokens: int = 1024,
         retrieval_heads: str | None = None,
         frame_order: FrameOrder | None = None,
-        position: RotaryScaling | None = None,
+        position: PositionRule | None = None,
         lines: str = BEHIND,
         abstention: Abstention | None = None,
         kv_policy: KVPolicy | None = None,

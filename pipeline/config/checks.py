@@ -98,15 +98,21 @@ def check_parts(
             "prefill=none keeps no keys and values, which reader=kv reads; use reader=tokens, or "
             "prefill=window."
         )
+    if reader_needs_kv and not str(settings.sparsity["_target_"]).endswith(".NoSparsity"):
+        raise UserError(
+            "sparsity= has no effect with reader=kv, which prefills no frames; use reader=tokens, "
+            "or prefill=xattention or prefill=sample while frames are encoded."
+        )
     if backbone is not None:
         _refuse_long_reads(settings, backbone)
-    if settings.retriever.get("parts", {}).get("kv", {}).get("per_layer"):
-        raise UserError(
-            "retriever.parts.kv.per_layer=true has no effect in retriever=fused, which makes one "
-            "ranking for all layers; use retriever=kv retriever.per_layer=true."
-        )
-    if settings.retriever.get("per_layer") and not reader_needs_kv:
-        raise UserError("retriever.per_layer=true needs reader=kv: visual tokens have no layers.")
+    for own, what in (("per_layer", "layers"), ("per_head", "heads")):
+        if settings.retriever.get("parts", {}).get("kv", {}).get(own):
+            raise UserError(
+                f"retriever.parts.kv.{own}=true has no effect in retriever=fused, which makes one "
+                f"ranking for all {what}; use retriever=kv retriever.{own}=true."
+            )
+        if settings.retriever.get(own) and not reader_needs_kv:
+            raise UserError(f"retriever.{own}=true needs reader=kv: visual tokens have no {what}.")
     if reader_needs_kv and pools_frames(settings.resolution):
         raise UserError(
             "resolution= pools visual tokens when they are read, and stored keys and values have "

@@ -16,7 +16,7 @@ layer at a time.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -53,13 +53,14 @@ class QuestionAttention:
                 "The attention of a question is measured over the same frames in every layer; use "
                 "retriever.per_layer=false."
             )
+        evidence = replace(evidence, per_head=None)  # dense: every head reads all frames
         suffix = reader.prompt_suffix(
             evidence.question.prompt, evidence.lines, evidence.titles
         )  # [n, D]
-        queries: dict[int, Tensor] = {}
+        queries, keys = dict[int, Tensor](), dict[int, Tensor]()
 
         def listen(layer: int, query: Tensor, key: Tensor, scaling: float) -> None:
-            queries[layer] = query[0].float() * scaling
+            queries[layer], keys[layer] = query[0].float() * scaling, key[0].float()
 
         with reader.context(evidence, len(suffix), StageTimer()) as (cache, frames_of):
             if not isinstance(cache, FixedCache):
@@ -68,14 +69,11 @@ class QuestionAttention:
                     f"attention; {reader.backbone.path} has others."
                 )
             reader.language_model.forward(suffix, cache, listen)
-            keys, values = (
-                torch.stack([getattr(layer, name)[0].float() for layer in cache.layers])
-                for name in ("keys", "values")
-            )
+            values = torch.stack([layer.values[0].float() for layer in cache.layers])
         text = torch.full((len(suffix),), -1)
         return cls(
-            torch.stack([queries[number] for number in range(len(keys))]),
-            keys,
+            torch.stack([queries[number] for number in range(len(values))]),
+            torch.stack([keys[number] for number in range(len(values))]),
             values,
             torch.cat([frames_of[0].cpu(), text]),
             evidence.frame_count,

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from encoders.errors import UserError
+from encoders.retrieval_heads import NAME, RetrievalHeads
 from memory.schema import Evidence, Question
-from pipeline.answer.attention.retrieval_heads import NAME, RetrievalHeads
 from pipeline.answer.citations import frame_spans
 from pipeline.answer.schema import Reader, is_local
 from pipeline.build import build_backbone, build_qa, build_source

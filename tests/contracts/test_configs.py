@@ -261,6 +261,8 @@ def test_every_option_that_needs_no_download_answers(
         pytest.skip(missing)
     extra = {
         ("prefill", "none"): ["reader=tokens", "retriever=clip"],
+        ("sparsity", "xattention"): ["reader=tokens"],
+        ("sparsity", "sample"): ["reader=tokens"],
         # a random model may well say that its frames do not suffice
         ("abstention", "sufficiency"): ["abstention.threshold=1"],
         **{
@@ -308,6 +310,7 @@ RETRIEVERS = {
     "clip": ("retriever=clip",),
     "kv": ("retriever=kv",),
     "per layer": ("retriever=kv", "retriever.per_layer=true"),
+    "per head": ("retriever=kv", "retriever.per_head=true", "retriever.top=2"),
     "fused": ("retriever=fused",),
     "fused, clip alone": ("retriever=fused", "retriever.weights.kv=0"),
 }
@@ -318,6 +321,9 @@ REFUSED = {  # prefill, retriever, reader
     ("none", "kv", "tokens"): "KVRetriever",
     ("none", "per layer", "kv"): "KVRetriever",
     ("none", "per layer", "tokens"): "KVRetriever",
+    ("none", "per head", "kv"): "KVRetriever",
+    ("none", "per head", "tokens"): "KVRetriever",
+    ("window", "per head", "tokens"): "retriever.per_head=true needs reader=kv",
     ("none", "fused", "kv"): "FusedRetriever",
     ("none", "fused", "tokens"): "FusedRetriever",
     ("none", "fused, clip alone", "kv"): "FusedRetriever",

@@ -63,8 +63,26 @@ class NoScaling:
         return torch.ones(len(frequencies))
 
 
+class _OneFactor:
+    """What ways with one factor share: a factor of 1 changes nothing but cosines and sines."""
+
+    factor: float
+
+    @property
+    def attention_factor(self) -> float:
+        raise NotImplementedError
+
+    @property
+    def is_identity(self) -> bool:
+        return self.factor == 1.0 and self.attention_factor == 1.0
+
+    @property
+    def reach(self) -> float:
+        return self.factor
+
+
 @dataclass(frozen=True)
-class LinearScaling:
+class LinearScaling(_OneFactor):
     """Every pair by one factor: position interpolation (arXiv 2306.15595); with frames_only the
     smaller steps of visual tokens (V2PE, arXiv 2412.09616), here without training.
     """
@@ -76,20 +94,12 @@ class LinearScaling:
     def __post_init__(self) -> None:
         _refuse_below_one("factor", self.factor)
 
-    @property
-    def is_identity(self) -> bool:
-        return self.factor == 1.0 and self.attention_factor == 1.0
-
-    @property
-    def reach(self) -> float:
-        return self.factor
-
     def factors(self, frequencies: Tensor, positions: int | None) -> Tensor:
         return torch.full((len(frequencies),), float(self.factor))
 
 
 @dataclass(frozen=True)
-class YarnScaling:
+class YarnScaling(_OneFactor):
     """YaRN (arXiv 2309.00071): pairs that turn often stay, pairs that turn rarely are interpolated.
 
         turns_i  = positions * theta_i / (2 pi)
@@ -118,14 +128,6 @@ class YarnScaling:
             )
         if self.positions is not None and self.positions < 1:
             raise UserError(f"position.positions={self.positions} must be 1 or more.")
-
-    @property
-    def is_identity(self) -> bool:
-        return self.factor == 1.0 and self.attention_factor == 1.0
-
-    @property
-    def reach(self) -> float:
-        return self.factor
 
     @property
     def attention_factor(self) -> float:

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from encoders.retrieval_heads import RetrievalHeads
 from memory.schema import FrameName
-from pipeline.answer.attention.retrieval_heads import RetrievalHeads
 
 _MAX_SCORES = 1 << 24  # in one product; more steps are computed in parts
 # in one product: its cost for each score is that of so many more numbers in a head
@@ -40,14 +40,16 @@ class AttentionShares:
         frames_of: Tensor | Sequence[Tensor],
         row_keys: Tensor | None = None,
         heads: RetrievalHeads | None = None,
+        hidden: Tensor | None = None,
     ) -> None:
         """frames_of: [L, S] int64 number of each context token's frame, -1 for text; for several
         contexts one each. row_keys: [B, capacity] bool, the keys that belong to a row; None: all.
-        heads: those that count; None: all of every layer.
+        heads: those that count; None: all of every layer. hidden: bool [L, Hq, S], the context's
+        tokens that a head does not read; None: it reads all.
         """
         self._owners = [frames_of] if isinstance(frames_of, Tensor) else list(frames_of)
         self._row_keys = row_keys
-        self._heads = heads
+        self._heads, self._hidden = heads, hidden
         self._length = max(owners.shape[1] for owners in self._owners)  # of the longest context
         # of each row [T, F + 1] float32 attention of all layers; column 0 is text
         self._mass = [
@@ -135,7 +137,12 @@ class AttentionShares:
         group = grouped.shape[3]
         # in the model's dtype, as attention itself computes: the shares are those of the answer
         scores = torch.matmul(grouped.flatten(2, 3), key.transpose(2, 3))  # [B, H, T * group, S']
-        self._hide(scores.unflatten(2, (len(steps), group)), [count for _, count, _ in steps])
+        apart = scores.unflatten(2, (len(steps), group))
+        self._hide(apart, [count for _, count, _ in steps])
+        if self._hidden is not None:
+            own = self._hidden[layer].unflatten(0, (heads, group))  # [H, group, S]
+            places = own[:, None].to(scores.device)
+            apart[..., : places.shape[-1]].masked_fill_(places, -torch.inf)
         # [B, H * T * group, S']
         share = torch.softmax(scores, -1, out=scores).view(rows, -1, length)
         counts = torch.ones(heads, group, dtype=key.dtype, device=key.device)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from encoders.errors import UserError
+from encoders.models.positions import Cursor
 from memory.schema import GREEDY, Evidence, VideoSpan
 from pipeline.answer.schema import EvidenceReader, GroupReader, is_local
 from pipeline.answer.text_evidence import prompt
@@ -18,10 +19,15 @@ from pipeline.schema import Answer, Basis, ModelCall, Reading, Trace, total_usag
 ROOM = 512  # tokens of a window that are left for preamble, time tags, question and answer
 
 
-def window_tokens(reader: EvidenceReader) -> int | None:
-    """Tokens that fit one context beside the question; None: nobody here knows a limit."""
-    window = reader.backbone.language_model.max_positions if is_local(reader) else None
-    return None if window is None else max(window - ROOM, 1)
+def window_tokens(reader: EvidenceReader, *, of_frames: bool = False) -> int | None:
+    """Tokens of text, or of frames, that fit one context beside the question, as the reader places
+    them (position=); None: nobody here knows a limit.
+    """
+    if not is_local(reader):
+        return None
+    question = Cursor(ROOM, ROOM - 1, text=ROOM)
+    left = reader.language_model.positions_left(question, of_frames=of_frames)
+    return None if left is None else max(left, 1)
 
 
 def visual_tokens(evidence: Evidence) -> int:

@@ -54,4 +54,4 @@ class Full:
             return self._max_tokens
         if not is_local(answerer.reader):
             return answerer.read_tokens  # a server's pictures are counted, not their tokens
-        return window_tokens(answerer.reader)
+        return window_tokens(answerer.reader, of_frames=True)

@@ -135,6 +135,9 @@ class PipelineSettings(Settings):
     encode_position: PartSettings = mandatory(
         "The same while frames are encoded; chosen by position@encode_position=."
     )
+    sparsity: PartSettings = mandatory(
+        "Which of the tokens before it a token of a frame reads that reader=tokens reads again."
+    )
     reader: PartSettings = mandatory("Answers from the recalled frames.")
     abstention: PartSettings = mandatory(
         'When an answer is "not in the video", beside when the model says so by itself.'

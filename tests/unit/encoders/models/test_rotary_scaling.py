@@ -24,6 +24,7 @@ from encoders.models.position.rotary_scaling import (
     VectorScaling,
     YarnScaling,
 )
+from encoders.models.positions import Cursor
 from encoders.schema import FrameEmbeds, KVBlock
 from pipeline.config.parts import instantiate
 from tests.support.paths import ROOT
@@ -32,6 +33,7 @@ from tests.support.rotary_models import MODELS, SMALL, language_model, wrapped
 import transformers as T  # isort: skip
 
 YAMLS = sorted((ROOT / "conf/position").glob("*.yaml"), key=lambda path: path.stem)
+YAMLS = [path for path in YAMLS if path.stem != "dual_chunk"]  # see test_dual_chunk.py
 LEAD, FRAMES, TAIL = list(range(5, 9)), list(range(10, 34)), list(range(36, 44))
 PARTIAL = YarnScaling(4.0, positions=128, frames_only=True)
 
@@ -150,6 +152,8 @@ def test_a_scaled_model_reaches_further():
         scaled.forward(scaled.embed(LEAD[:1] * 5), cache)
         # of linear positions, half of five are rounded up
         assert scaled.positions_left(cache.cursor) in (left, left - 1)
+    partial = scaled_model(model, PARTIAL)  # 25 positions behind five of text, at a quarter each
+    assert partial.positions_left(Cursor(5, 4, text=5), of_frames=True) == 100
     with pytest.raises(UserError, match="32 positions is longer"):
         in_one_pass(scaled_model(model, LinearScaling(1.125)))
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from encoders.errors import UserError
+from encoders.retrieval_heads import NAME, RetrievalHeads
 from memory.schema import FrameName
 from pipeline.answer.attention.attention_shares import AttentionShares
-from pipeline.answer.attention.retrieval_heads import NAME, RetrievalHeads
 from pipeline.answer.reader import KVReader
 from pipeline.config.task_settings import WEIGHTS
 from tests.support.families import backbone_of

@@ -1,11 +1,14 @@
 """Which strategy `route` and `full` choose, and why."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
 from encoders.errors import UserError
 from memory.schema import Question
+from pipeline.answer.schema import local
+from pipeline.answer.strategies.call_log import ROOM
 from pipeline.answer.strategies.full import Full
 from pipeline.answer.strategies.map_reduce import MapReduce
 from pipeline.answer.strategies.route import Route
@@ -88,6 +91,19 @@ def test_full_refuses_what_does_not_fit(film, bank):
             qa.ask(Question("Who enters?", source.info.video_id))
         answer = qa.ask(Question("Who enters?", source.info.video_id, 18.0))
         assert answer.frames_read == 19 and answer.trace.strategy == "full"
+
+
+def test_full_counts_the_positions_that_the_reader_gives_frames(film, bank):
+    """A window of 40 positions of frames holds 80 tokens at half their distance alone."""
+    for position, fits in (("none", False), ("visual", True)):
+        with opened(film, bank, "answer=full", f"position={position}") as (qa, source):
+            qa.ingest(source)
+            model = local(qa.answerer.reader, "a test").language_model
+            before, model.max_positions = model.max_positions, ROOM + 40
+            refusal = nullcontext() if fits else pytest.raises(UserError, match="takes 40 at once")
+            with refusal:
+                qa.ask(Question("Who enters?", source.info.video_id))
+            model.max_positions = before
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class RetrievalHeads:
             if not beside.is_file():
                 return None
             path = str(beside)
-        heads = cls._read(Path(path))
+        heads = cls.read(Path(path))
         model = backbone.language_model
         layers, most = model.kv_shape.layers, model.query_heads
         for layer, own in heads.of_layers.items():
@@ -67,7 +67,8 @@ class RetrievalHeads:
         return heads
 
     @classmethod
-    def _read(cls, path: Path) -> "RetrievalHeads":
+    def read(cls, path: Path) -> "RetrievalHeads":
+        """Those of a file. UserError where it is damaged."""
         try:
             file = json.loads(path.read_text(encoding="utf-8"))
             if file["format"] != FORMAT:
@@ -81,6 +82,6 @@ class RetrievalHeads:
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise UserError(
                 f"{path} tells no retrieval heads ({error}); make it again with `python -m "
-                "pipeline.evaluation.retrieval_heads`, or leave reader.retrieval_heads out."
+                "pipeline.evaluation.retrieval_heads`, or leave the setting out."
             ) from error
         return cls(of_layers, least)
