@@ -95,6 +95,7 @@ GROUPS = (
     "kv_policy",
     "block_score",
     "query_pool",
+    "key_index",
     "retriever",
     "frame_order",
     "resolution",

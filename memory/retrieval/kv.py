@@ -7,6 +7,7 @@ the scores of a sum are the sum of the scores, query heads that share a key head
 """
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,15 @@ import torch
 from torch import Tensor
 
 from encoders.errors import UserError
+from encoders.retrieval_heads import RetrievalHeads
 from encoders.schema import FrameEmbedder
 from memory.retrieval import row_cache, topk
 from memory.retrieval.block_score.mean_key import MeanKey
 from memory.retrieval.block_score.query_pools import MeanQuery
+from memory.retrieval.block_score.representative_keys import RepresentativeKeys
 from memory.retrieval.block_score.schema import BlockScore, QueryPool
 from memory.retrieval.common import Queries, hits, is_next, refuse_unknown
+from memory.retrieval.key_index.schema import KeyIndex, NoIndex
 from memory.retrieval.row_buffer import RamBudget, RowBuffer
 from memory.schema import Hits, Question, SegmentIndex, Stretch
 from memory.timeline import Timeline
@@ -36,7 +40,8 @@ class KVRetriever:
     """Frames whose keys match the question's queries best.
 
     block_score: what is kept of a frame's keys, and how it scores; None: mean keys. query_pool:
-    which queries of the question search; None: the mean of its tokens.
+    which queries of the question search; None: the mean of its tokens. key_index: which frames are
+    compared, for scores that keep keys as they are; None: all.
     normalize: how the heads vote. "head": each head's scores are z-scored over all searched frames,
     and their mean over heads and layers is one ranking for all layers, so neither a layer nor a
     head with large scores can outvote the others. "layer": the heads' scores are summed as they
@@ -45,8 +50,13 @@ class KVRetriever:
     a head that knows one frame says so, and no head has more than its share.
     per_layer: also rank each layer's own best frames (Hits.per_layer), as ReKV does; their union is
     read.
+    per_head: also rank the best frames of each query head of each layer (Hits.per_head), after
+    LongHeads (arXiv 2402.10685); what the budget holds of their union is read, and each head reads
+    its own `top` of it.
+    heads: file of the query heads that vote (pipeline.evaluation.retrieval_heads), after Retrieval
+    Head (arXiv 2404.15574); None: all.
     top: with per_layer, how many frames each layer may rank; only these are ranked at all. None: as
-    many as the budget holds.
+    many as the budget holds. With per_head, how many frames each head reads.
     layer_budget: with per_layer, how the layers divide the budget. "even", or "density": a layer
     whose scores are spread over more frames gets more of them (after ActQKV, arXiv 2502.13542).
     similarity: "dot" or "cosine", of mean keys. A plain dot product also prefers frames whose keys
@@ -62,8 +72,11 @@ class KVRetriever:
         queries: Queries | None,
         block_score: BlockScore | None = None,
         query_pool: QueryPool | None = None,
+        key_index: KeyIndex | None = None,
         normalize: str = "head",
         per_layer: bool = False,
+        per_head: bool = False,
+        heads: str | None = None,
         top: int | None = None,
         layer_budget: str = "even",
         similarity: str = "dot",
@@ -82,11 +95,33 @@ class KVRetriever:
                 f"retriever.normalize={normalize} is not known; use {', '.join(_VOTES[:-1])} or "
                 f"{_VOTES[-1]}"
             )
-        if top is not None and (top < 1 or not per_layer):
+        if top is not None and (top < 1 or not (per_layer or per_head)):
             raise UserError(
-                f"retriever.top={top} needs to be 1 or more, and retriever.per_layer=true; leave "
-                "it out"
+                f"retriever.top={top} needs to be 1 or more, and retriever.per_layer=true or "
+                "retriever.per_head=true; leave it out"
             )
+        if per_head and top is None:
+            raise UserError(
+                "retriever.per_head=true needs retriever.top=: the number of frames that each head "
+                "reads"
+            )
+        if (per_layer or heads is not None) and per_head:
+            raise UserError(
+                f"retriever.{'per_layer=true' if per_layer else 'heads='} and "
+                "retriever.per_head=true do not fit each other; leave one out"
+            )
+        if per_head and normalize == "layer":
+            raise UserError(
+                "retriever.normalize=layer sums up the heads of a layer, which "
+                "retriever.per_head=true needs apart; use head or softmax"
+            )
+        if heads is not None and (per_layer or normalize == "layer"):
+            raise UserError(
+                "retriever.heads= lets single heads vote for all layers; leave out "
+                f"{'retriever.per_layer=true' if per_layer else 'retriever.normalize=layer'}"
+            )
+        self._per_head = per_head
+        self._heads = None if heads is None else RetrievalHeads.read(Path(heads))
         if layer_budget not in ("even", "density"):
             raise UserError(
                 f"retriever.layer_budget={layer_budget} is not known; use even or density"
@@ -105,6 +140,13 @@ class KVRetriever:
                     "leave it out"
                 )
             self._score = MeanKey(cosine=True)
+        self._index: KeyIndex = key_index or NoIndex()
+        self._indexing = threading.Lock()
+        if not (self._index.is_exact or isinstance(self._score, MeanKey | RepresentativeKeys)):
+            raise UserError(
+                "key_index= finds keys as they are; use block_score=mean_key or representative, or "
+                "leave it out"
+            )
         self.reads = self._score.reads
         self._queries, self._pool = queries, query_pool or MeanQuery()
         self._vote, self._per_layer, self._top = normalize, per_layer, top
@@ -114,7 +156,7 @@ class KVRetriever:
 
     @property
     def nbytes(self) -> int:
-        return sum(rows.nbytes for rows in list(self._rows.values()))
+        return sum(rows.nbytes for rows in list(self._rows.values())) + self._index.nbytes
 
     def add(self, segment: SegmentIndex) -> None:
         if not is_next(segment, self.frame_count(segment.video_id)):
@@ -136,16 +178,22 @@ class KVRetriever:
         k = min(k, count)
         if k == 0:
             return hits([], [], stretches)
-        queries = self._grouped(
-            self._pool(self._queries(question.search_text).detach().float().cpu()),
-            self._rows[stretches[0].video_id].shape,
-        )
+        asked = self._pool(self._queries(question.search_text).detach().float().cpu())
+        queries = self._grouped(asked, self._rows[stretches[0].video_id].shape)
         candidates = None  # places that are compared; None: all
+        tokens = len(asked)
         if self._score.keep < 1:
-            coarse = self._votes(self._scores(stretches, queries, coarse=True)).mean(0)
+            coarse = self._votes(self._scores(stretches, queries, coarse=True), tokens).mean(0)
             most = max(k, math.ceil(self._score.keep * count))
             candidates = np.sort(topk.best(coarse, min(most, count)))
-        scores = self._votes(self._scores(stretches, queries, candidates))  # [L, candidates]
+        elif not self._index.is_exact:
+            for video_id in {each.video_id for each in stretches}:
+                self._index_rows(video_id, queries.shape[1], queries.shape[3])
+            candidates = _at_least(self._index.candidates(queries, stretches), k, count)
+        every = self._scores(stretches, queries, candidates)  # [L, H, G, candidates]
+        if self._per_head:
+            return self._ranked_by_head(_by_head(every, tokens), k, candidates, stretches)
+        scores = self._votes(every, tokens)  # [L, candidates], or [1, candidates] of single heads
         shared = scores.mean(0)
         best = topk.best(shared, k)
         # [L, k or top]
@@ -180,18 +228,64 @@ class KVRetriever:
                 "use the backbone that the bank was made with"
             )
         grouped = queries.unflatten(2, (heads, -1))  # [m, L, H, group, Dh]
-        if self._score.is_linear and self._vote != "softmax":
+        apart = self._vote == "softmax" or self._per_head or self._heads is not None
+        if self._score.is_linear and not apart:
             grouped = grouped.sum(3, keepdim=True)
         return (grouped.permute(1, 2, 0, 3, 4).flatten(2, 3) * width**-0.5).contiguous().numpy()
 
-    def _votes(self, scores: np.ndarray) -> np.ndarray:
-        """[L, T]: the heads' scores [L, N, T] as one score of each layer. In place."""
+    def _votes(self, scores: np.ndarray, tokens: int) -> np.ndarray:
+        """[L, T]: the scores [L, H, G, T] of all queries as one score of each layer; [1, T] where
+        single heads vote. May change them.
+        """
+        if self._heads is None:
+            scores = scores.reshape(len(scores), -1, scores.shape[3])
+        else:
+            scores = self._of_heads(_by_head(scores, tokens))
         if self._vote == "layer":
             scores = scores.sum(1, keepdims=True)
         rows = scores.reshape(-1, scores.shape[2])
         (_shares if self._vote == "softmax" else _standardize)(rows)
         votes: np.ndarray = rows.reshape(scores.shape).mean(1)
         return votes
+
+    def _of_heads(self, scores: np.ndarray) -> np.ndarray:
+        """[1, N, T]: the scores [L, Hq, m, T] of the heads that vote, as if of one layer. UserError
+        if they are of another model.
+        """
+        assert self._heads is not None
+        layers, heads, _, frames = scores.shape
+        pairs = [(layer, head) for layer, own in self._heads.of_layers.items() for head in own]
+        for layer, head in pairs:
+            if not (0 <= layer < layers and 0 <= head < heads):
+                raise UserError(
+                    f"retriever.heads= names head {head} of layer {layer}, and the model has "
+                    f"{layers} layers of {heads} heads; give the file of this model"
+                )
+        return scores[tuple(np.transpose(pairs))].reshape(1, -1, frames)
+
+    def _ranked_by_head(
+        self,
+        scores: np.ndarray,
+        k: int,
+        candidates: np.ndarray | None,
+        stretches: Sequence[Stretch],
+    ) -> Hits:
+        """The ranking of all heads, and each head's own. scores: [L, Hq, m, T]."""
+        rows = np.ascontiguousarray(scores).reshape(-1, scores.shape[3])
+        (_shares if self._vote == "softmax" else _standardize)(rows)
+        own = rows.reshape(scores.shape).mean(2)  # [L, Hq, T]
+        best = np.stack([[topk.best(head, k) for head in layer] for layer in own])
+        # a frame stands where the head that likes it most has it; of equal ones, votes decide
+        ranks = np.full(own.shape[2], k)
+        np.minimum.at(ranks, best.reshape(-1), np.tile(np.arange(k), best.shape[0] * best.shape[1]))
+        votes = own.mean((0, 1))
+        wishes = (k - ranks + 1 / (1 + np.exp(-votes))).astype(np.float32)
+        ranked = topk.best(wishes, k)
+        return replace(
+            hits(_places(ranked, candidates), wishes[ranked], stretches),
+            per_head=torch.from_numpy(_places(best, candidates)),
+            head_frames=self._top,
+        )
 
     def _scores(
         self,
@@ -201,7 +295,7 @@ class KVRetriever:
         *,
         coarse: bool = False,
     ) -> np.ndarray:
-        """[L, H * G, T] float32: the scores of all frames of the stretches, or of those at the
+        """[L, H, G, T] float32: the scores of all frames of the stretches, or of those at the
         rising places.
         """
         # The work is reading the rows once: einsum took half the time of multiplying and summing,
@@ -220,7 +314,7 @@ class KVRetriever:
                     1, 2, 0
                 )
                 at += len(rows)
-        return scores
+        return scores.reshape(layers, heads, group, count)
 
     def _blocks(
         self, stretches: Sequence[Stretch], candidates: np.ndarray | None
@@ -235,6 +329,15 @@ class KVRetriever:
                 low, high = np.searchsorted(candidates, [first_place, first_place + stop - first])
                 yield rows.take(candidates[low:high] - first_place + first)
             first_place += stop - first
+
+    def _index_rows(self, video_id: str, heads: int, width: int) -> None:
+        """Let the index know every frame of a video. heads, width: of the keys."""
+        rows = self._rows[video_id]
+        with self._indexing:
+            for block in rows.blocks(len(rows), self._index.frame_count(video_id)):
+                if len(block):
+                    keys = block.reshape(*block.shape[:2], heads, -1, width)
+                    self._index.add(video_id, keys)
 
     def _new_buffer(self, shape: tuple[int, ...]) -> RowBuffer:
         return RowBuffer(shape, self._budget, self._score.dtype)
@@ -261,9 +364,27 @@ class KVRetriever:
 
     def forget(self, video_id: str) -> None:
         self._saved.pop(video_id, None)
+        self._index.forget(video_id)
         rows = self._rows.pop(video_id, None)
         if rows is not None:
             rows.release()
+
+
+def _by_head(scores: np.ndarray, tokens: int) -> np.ndarray:
+    """[L, Hq, m, T]: scores [L, H, G, T] of m tokens by query head, in the order of the model:
+    those of a KV head side by side.
+    """
+    layers, heads, queries, frames = scores.shape
+    apart = scores.reshape(layers, heads, tokens, queries // tokens, frames)
+    return apart.swapaxes(2, 3).reshape(layers, -1, tokens, frames)
+
+
+def _at_least(candidates: np.ndarray, k: int, count: int) -> np.ndarray:
+    """Rising places, with the first others of `count` where they are fewer than k."""
+    if len(candidates) >= k:
+        return candidates
+    others = np.setdiff1d(np.arange(count), candidates)[: k - len(candidates)]
+    return np.sort(np.concatenate([candidates, others]))
 
 
 def _places(chosen: np.ndarray, candidates: np.ndarray | None) -> np.ndarray:

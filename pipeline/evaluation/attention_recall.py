@@ -63,6 +63,29 @@ ARMS: dict[str, tuple[str, ...]] = {
     "kv, sums of a layer": ("retriever=kv", "retriever.normalize=layer"),
     "kv, soft vote": ("retriever=kv", "retriever.normalize=softmax"),
     "kv per layer": ("retriever=kv", "retriever.per_layer=true"),
+    "kv per head": ("retriever=kv", "retriever.per_head=true", "retriever.top=1"),
+    "kv per head, each token": (
+        "retriever=kv",
+        "retriever.per_head=true",
+        "retriever.top=1",
+        "query_pool=tokens",
+    ),
+    "kv per head, all keys": (
+        "retriever=kv",
+        "retriever.per_head=true",
+        "retriever.top=1",
+        "block_score=kmeans",
+        "block_score.count=64",
+        "block_score.keep=1",
+        "retriever.normalize=softmax",
+        "query_pool=tokens",
+    ),
+    "retrieval heads": ("retriever=kv", "retriever.heads=model"),
+    "retrieval heads, soft vote": (
+        "retriever=kv",
+        "retriever.heads=model",
+        "retriever.normalize=softmax",
+    ),
     "last token": ("retriever=kv", "query_pool=last"),
     "activation bias": ("retriever=kv", "query_pool=activation_bias"),
     "each token": ("retriever=kv", "query_pool=tokens"),
@@ -159,7 +182,7 @@ def _film_rows(
 ) -> list[JsonRow]:
     """All rows of one film, so that a film is either measured or not."""
     wanted = dict.fromkeys(arm for arm, _ in todo)
-    rankings: dict[tuple[str, str], Tensor] = {}  # arm, question -> [k], or [L, 1, k] per layer
+    rankings: dict[tuple[str, str], Tensor] = {}  # arm, question -> [k], [L, 1, k] or [L, Hq, k]
     for arm in [name for name in wanted if name in arms] or list(arms)[:1]:
         config = _config(base, path, out, *arms[arm])
         qa = build_qa(config, model)
@@ -171,6 +194,7 @@ def _film_rows(
                 asked = Question(text, source.info.video_id)
                 hits = qa.answerer.recall(asked, timer, ALL_TOKENS).hits
                 own = hits.frames if hits.per_layer is None else hits.per_layer[:, None]
+                own = own if hits.per_head is None else hits.per_head
                 rankings[arm, text] = own
     rows: list[JsonRow] = []
     qa = build_qa(_config(base, path, out), model)

@@ -14,6 +14,7 @@ are others than those of the tables.
 import argparse
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -25,17 +26,19 @@ from pipeline.config.compose import compose
 from pipeline.config.task_settings import register
 from pipeline.evaluation.attention_recall import films, texts
 
-_FIRST = 1000  # number of the first film; those of attention_recall begin at 0
+FIRST = 1000  # number of the first film; those of attention_recall begin at 0
 
 
-def importance(paths: list[Path], numbers: list[int], settings: list[str], bank: Path) -> Tensor:
-    """[L, H, Dh] float32."""
-    total: Tensor | None = None
+def keys_and_queries(
+    paths: list[Path], numbers: list[int], settings: list[str], bank: Path
+) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """Of each film: the mean keys of its frames [T, L, H, Dh], and the queries of each question
+    about it [n, L, Hq, Dh]. numbers: of the films.
+    """
     common = [f"bank={bank}", "video=-", "question=-", "text=none", "clip=embedded"]
     config = compose("ask", [*common, *settings])
     backbone = build_local(config)
     model = backbone.language_model
-    heads, group = model.kv_shape.heads, model.query_heads // model.kv_shape.heads
     for number, path in zip(numbers, paths, strict=True):
         config.video = str(path)
         qa = build_qa(config, backbone)
@@ -48,10 +51,17 @@ def importance(paths: list[Path], numbers: list[int], settings: list[str], bank:
                 opened.catalog.read_segment(video_id, row.number).key_means for row in segments
             ]
             keys = torch.cat([each for each in means if each is not None])  # [T, L, H * Dh]
-            spread = keys.unflatten(2, (heads, -1)).std(0)  # [L, H, Dh]
-            for queries in model.queries_of(texts(number)):  # [n, L, Hq, Dh]
-                size = queries.abs().mean(0).unflatten(1, (heads, group)).mean(2)
-                total = size * spread if total is None else total + size * spread
+        yield keys.unflatten(2, (model.kv_shape.heads, -1)), model.queries_of(texts(number))
+
+
+def importance(paths: list[Path], numbers: list[int], settings: list[str], bank: Path) -> Tensor:
+    """[L, H, Dh] float32."""
+    total: Tensor | None = None
+    for keys, questions in keys_and_queries(paths, numbers, settings, bank):
+        spread = keys.std(0)  # [L, H, Dh]
+        for queries in questions:
+            size = queries.abs().mean(0).unflatten(1, (keys.shape[2], -1)).mean(2)
+            total = size * spread if total is None else total + size * spread
     assert total is not None  # at least one film, and each has questions
     return total / total.sum(-1, keepdim=True)
 
@@ -68,8 +78,8 @@ def main() -> None:
     register()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        numbers = [_FIRST + number for number in range(args.films)]
-        paths = list(films(args.films, args.seconds, [], folder, first=_FIRST))
+        numbers = [FIRST + number for number in range(args.films)]
+        paths = list(films(args.films, args.seconds, [], folder, first=FIRST))
         found = importance(paths, numbers, args.settings, folder / "bank")
     rounded = [[[round(x, 5) for x in head] for head in layer] for layer in found.tolist()]
     write_atomically(args.out, (json.dumps({"importance": rounded}) + "\n").encode())

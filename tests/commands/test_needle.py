@@ -239,8 +239,11 @@ CHANGED = {  # a value other than the default of every setting that can change a
     "prefill": "none", "retriever": "kv", "reader": "tokens", "text": "subtitles",
     "abstention": "first_token", "answer": "route", "further_clips": "b32",
     "dense": "minilm", "answers": "letters", "files": "true", "source.decoder": "pyav",
-    "frame_order": "score", "block_score": "kmeans", "query_pool": "last", "position": "linear",
-    "encode_position": "linear", "resolution": "high_low", "kv_policy": "frame_means",
+    "frame_order": "score", "block_score": "kmeans", "query_pool": "last",
+    "key_index": "query_lists", "position": "linear",
+    "encode_position": "linear", "sparsity": "xattention",
+    "resolution": "high_low",
+    "kv_policy": "frame_means",
     "visual_tokens": "on_demand",
 }  # fmt: skip
 SAME = {  # settings that change no answer

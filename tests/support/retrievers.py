@@ -17,9 +17,11 @@ NAMES = sorted(path.stem for path in (CONF / "retriever").glob("*.yaml"))
 # retriever=kv with every other option of the groups that it refers to
 BY_KEYS = [
     f"kv {group}={path.stem}"
-    for group in ("block_score", "query_pool")
+    for group in ("block_score", "query_pool", "key_index")
     for path in sorted((CONF / group).glob("*.yaml"))
 ]
+
+BY_KEYS.append("kv retriever.per_head=true retriever.top=4")
 
 PER_LAYER = "kv retriever.per_layer=true"  # the one dial that changes what comes out
 
@@ -43,7 +45,7 @@ def built(choice: str) -> Any:
 def _node(choice: str) -> Any:
     name, *overrides = choice.split()
     # the groups that conf/retriever/kv.yaml refers to
-    parts = {"block_score": "mean_key", "query_pool": "mean"}
+    parts = {"block_score": "mean_key", "query_pool": "mean", "key_index": "none"}
     parts |= dict(each.split("=") for each in overrides if each.partition("=")[0] in parts)
     others = [each for each in overrides if each.partition("=")[0] not in parts]
     groups = [f"+{group}={option}" for group, option in (parts | {"retriever": name}).items()]

@@ -124,6 +124,7 @@ class PipelineSettings(Settings):
         "What retriever=kv keeps of a frame's keys, and how that scores."
     )
     query_pool: PartSettings = mandatory("Which queries of a question retriever=kv searches with.")
+    key_index: PartSettings = mandatory("Which frames retriever=kv compares with the question.")
     retriever: PartSettings = mandatory("Finds the frames that an answer reads.")
     frame_order: PartSettings = mandatory("In which order the reader gets the frames.")
     resolution: PartSettings = mandatory(
