@@ -1,6 +1,6 @@
 """How many of a question's nearest keys an index finds, and how many keys it compares.
 
-    python -m tests.measure.key_index [--films 8] [--seconds 60] [--nearest 32]
+    python -m tests.measure.key_index [--films 5] [--seconds 60] [--nearest 32]
         [--out runs/key-index] [SETTING=VALUE ...]
 
 All keys of drawn films, before rotary embedding, in an index for each layer and KV head. Queries
@@ -8,7 +8,7 @@ are the mean queries of real questions about other films than those of the profi
 query head. Exact inner products are the truth. Columns:
 
 - lists of keys: an index of clusters of keys, as FAISS trains it; HNSW: a graph of keys.
-- drawn, questions: key_index=query_lists without a profile, and with one of 8 other films.
+- drawn, questions: key_index=query_lists without a profile, and with one of 4 other films.
 - compared: per cent of the keys that a query is compared with, mean over layers, heads and queries.
 - recall: per cent of the truly nearest keys that are found; "keys as queries" asks with keys of the
   index in place of questions, which says what an index is usually tested with.
@@ -35,7 +35,7 @@ from pipeline.evaluation.channel_profile import keys_and_queries
 from pipeline.evaluation.query_profile import directions
 from pipeline.scoring import cell
 
-FIRST, CALIBRATION = 4000, 1000  # numbers of the first films
+FIRST, CALIBRATION, CALIBRATING = 4000, 1000, 4  # first films, and how many calibrate
 LISTS = 64
 PROBES = (2, 4, 8, 16, 64)
 Search = Callable[[np.ndarray, int], tuple[np.ndarray, float]]  # ids, and the share compared
@@ -115,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--films", type=int, default=8)
+    parser.add_argument("--films", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=60.0, help="of a film")
     parser.add_argument("--nearest", type=int, default=32)
     parser.add_argument("--out", type=Path, default=Path("runs/key-index"))
@@ -137,8 +137,8 @@ def main() -> None:
         )
         for each in queries
     ]
-    others = [CALIBRATION + number for number in range(8)]
-    paths = list(films(8, args.seconds, [], args.out, first=CALIBRATION))
+    others = [CALIBRATION + number for number in range(CALIBRATING)]
+    paths = list(films(CALIBRATING, args.seconds, [], args.out, first=CALIBRATION))
     found = list(keys_and_queries(paths, others, args.settings, bank))
     known = {text for number in others for text in texts(number)}
     with tempfile.TemporaryDirectory() as name:
