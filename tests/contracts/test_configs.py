@@ -289,7 +289,8 @@ def test_every_option_that_needs_no_download_answers(
     assert found.text and found.frames_read == reads >= SECONDS and found.spans
 
 
-APART = ("backbone", "clip", "experiment")  # toy_parts() sets keys of two, the third many groups
+# toy_parts() sets keys of two, the third sets many groups, and the fourth refers to others
+APART = ("backbone", "clip", "experiment", "retriever")
 
 
 @functools.cache
