@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from encoders.errors import UserError
-from encoders.retrieval_heads import RetrievalHeads
+from encoders.models.loading.retrieval_heads import RetrievalHeads
 from encoders.schema import FrameEmbedder
 from memory.retrieval import row_cache, topk
 from memory.retrieval.block_score.mean_key import MeanKey

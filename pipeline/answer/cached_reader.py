@@ -18,9 +18,9 @@ from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, LibraryCache, Mark
 from encoders.models.language_model import LanguageModel, PositionRule, scaled_model
+from encoders.models.loading.retrieval_heads import RetrievalHeads
 from encoders.models.position.rotary_scaling import NoScaling
 from encoders.models.positions import Cursor
-from encoders.retrieval_heads import RetrievalHeads
 from encoders.text.lines import TextLine
 from memory.schema import Evidence, Run, VideoTitle
 from pipeline.answer.abstention import NoAbstention, instructed, is_absent

@@ -16,7 +16,7 @@ from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, LibraryCache
 from encoders.models.language_model import LanguageModel
-from encoders.retrieval_heads import RetrievalHeads
+from encoders.models.loading.retrieval_heads import RetrievalHeads
 from encoders.text.lines import TextLine
 from memory.schema import Evidence, FrameName, VideoTitle
 from pipeline.kv_policy.schema import KVPolicy

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from encoders.errors import UserError
-from encoders.retrieval_heads import NAME, RetrievalHeads
+from encoders.models.loading.retrieval_heads import NAME, RetrievalHeads
 from memory.schema import Evidence, Question
 from pipeline.answer.citations import frame_spans
 from pipeline.answer.schema import Reader, is_local

@@ -32,7 +32,7 @@ from pipeline.config.compose import compose
 from pipeline.config.task_settings import register
 from pipeline.evaluation.attention_recall import films, texts
 from pipeline.evaluation.channel_profile import keys_and_queries
-from pipeline.evaluation.query_profile import directions
+from pipeline.evaluation.profiles.query_profile import directions
 from pipeline.scoring import cell
 
 FIRST, CALIBRATION, CALIBRATING = 4000, 1000, 4  # first films, and how many calibrate

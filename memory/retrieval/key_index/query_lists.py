@@ -37,8 +37,8 @@ _SEED = 20_409_105  # of drawn directions
 class QueryLists:
     """lists: of each layer and KV head; those of a profile have its number. probes: lists that a
     query searches. nearest: keys that it finds, at most. profile: file of `python -m
-    pipeline.evaluation.query_profile`; None: drawn directions. UserError on a file that cannot be
-    read.
+    pipeline.evaluation.profiles.query_profile`; None: drawn directions. UserError on a file that
+    cannot be read.
     """
 
     is_exact = False
@@ -156,7 +156,7 @@ def _profile(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"key_index.profile={path} cannot be read as a profile of queries; make one with "
-            "python -m pipeline.evaluation.query_profile."
+            "python -m pipeline.evaluation.profiles.query_profile."
         ) from error
     shape = directions.shape
     if len(shape) != 4 or (*shape[:2], shape[3]) != common.shape:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from encoders.retrieval_heads import RetrievalHeads
+from encoders.models.loading.retrieval_heads import RetrievalHeads
 from memory.schema import FrameName
 
 _MAX_SCORES = 1 << 24  # in one product; more steps are computed in parts

@@ -12,7 +12,7 @@ from memory.retrieval.block_score.representative_keys import RepresentativeKeys
 from memory.retrieval.key_index.query_lists import QueryLists
 from memory.retrieval.kv import KVRetriever
 from memory.schema import FrameKeys, Question, SegmentIndex, Stretch
-from pipeline.evaluation.query_profile import directions
+from pipeline.evaluation.profiles.query_profile import directions
 
 L, H, HQ, DH, T, TOKENS = 2, 2, 4, 16, 60, 3
 ASK = Question("x", "v")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from encoders.errors import UserError
-from encoders.retrieval_heads import NAME, RetrievalHeads
+from encoders.models.loading.retrieval_heads import NAME, RetrievalHeads
 from memory.schema import FrameName
 from pipeline.answer.attention.attention_shares import AttentionShares
 from pipeline.answer.reader import KVReader

@@ -1,7 +1,7 @@
 """In which directions the questions of a model look: a profile for key_index=query_lists.
 
-    python -m pipeline.evaluation.query_profile OUT.npz [--lists 64] [--films 4] [--seconds 60]
-        [SETTING=VALUE ...]
+    python -m pipeline.evaluation.profiles.query_profile OUT.npz [--lists 64] [--films 4]
+        [--seconds 60] [SETTING=VALUE ...]
 
 Of each layer and KV head: the queries of the tokens of questions, and their mean over each
 question, of all query heads that share it, as unit vectors; the directions are the centroids of
