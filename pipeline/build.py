@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from encoders import retrieval_heads
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone, VideoModel
 from encoders.models.clip import NoFrameEmbedder
+from encoders.models.loading import retrieval_heads
 from encoders.schema import DualEncoder, FrameSource, LiveSource
 from encoders.segmenters import WholePatches
 from encoders.sources.decoding.worker_count import AUTO as AUTO_WORKERS
