@@ -19,8 +19,7 @@ from torch import Tensor
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import KVShape
-
-NAME = "retrieval_heads.json"  # in the folder of a checkpoint
+from encoders.models.loading.retrieval_heads import NAME
 
 
 @dataclass(frozen=True, slots=True, eq=False)

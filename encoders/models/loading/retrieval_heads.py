@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 
 from encoders.errors import UserError
-from pipeline.kv_policy import head_profile
 
 if TYPE_CHECKING:
     from encoders.models.backbone import Backbone
 
-NAME = head_profile.NAME
+NAME = "retrieval_heads.json"  # in the folder of a checkpoint
 FORMAT = 1
 
 
