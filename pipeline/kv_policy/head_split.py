@@ -11,8 +11,9 @@ import torch
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
 from encoders.models.heads.head_spans import HeadSpans
+from encoders.models.loading.retrieval_heads import NAME
 from encoders.models.video_llm import require_full_attention
-from pipeline.kv_policy.head_profile import NAME, HeadProfile, profile_path
+from pipeline.kv_policy.head_profile import HeadProfile, profile_path
 from pipeline.kv_policy.schema import KVPolicy
 
 
