@@ -294,7 +294,12 @@ class DiskStore:
             path = self.encoded.path_of(encoded)
             try:
                 return segment_file.read_frames(
-                    path, first, stop, kv=kv, expected_seal=encoded.seal
+                    path,
+                    first,
+                    stop,
+                    kv=kv,
+                    expected_seal=encoded.seal,
+                    codebook=self.storage_format.codebook,
                 )
             except (OSError, segment_file.DamagedError) as error:
                 is_gone = isinstance(error, FileNotFoundError)

@@ -20,6 +20,7 @@ from pipeline.qa import VideoQA
 from tests.support import qa as films
 from tests.support.children import ask_on_demand, receive_all, start
 from tests.support.families import FAMILIES
+from tests.support.kv_policies import toy_codebook
 from tests.support.qa import ask, scenes
 from tests.support.toys import toy_clip, toy_parts
 from tests.support.videos import write_video
@@ -90,6 +91,11 @@ def towers(qa: VideoQA) -> list[int]:
         pytest.param(
             (*WINDOW, "kv_dtype=int8", "compressor=framediff"),
             id="quantized and compressed",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            (*WINDOW, "kv_policy=product_quantization", f"kv_policy.codebook={toy_codebook()}"),
+            id="codebook",
             marks=pytest.mark.slow,
         ),
     ],
