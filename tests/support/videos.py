@@ -13,6 +13,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from pipeline.export.cutting.process_priority import own_priority
+
 BITS_HIGH, BITS_WIDE = 4, 4
 CLOCK = Fraction(1, 60_000)  # MPEG-4 refuses anything finer than 1/65535
 Paint = Callable[[int, float], np.ndarray]  # (frame number, seconds) -> [height, width, 3] uint8
@@ -86,7 +88,8 @@ def write_video(
             picture = numbered(number, size) if paint is None else paint(number, time)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             frame.pts, frame.time_base = round(time / clock), clock
-            container.mux(stream.encode(frame))
+            with own_priority():
+                container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return list(times)
 

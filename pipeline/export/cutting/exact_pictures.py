@@ -33,6 +33,7 @@ from pipeline.export.cutting.picture_encoder import (
     as_input,
     can_encode,
     codec_of,
+    encoded,
     encoder_name,
     joining_encoder,
     set_up,
@@ -163,8 +164,9 @@ class ExactPictures:
         coder = joining_encoder(form.codec, film, facts.clock, rate, form.free_number)
         packets = list[Any]()
         for number, frame in decoded(facts, first, stop):
-            packets += coder.encode(as_input(frame, int(ticks[number - self.first]), facts.clock))
-        packets += coder.encode(None)
+            picture = as_input(frame, int(ticks[number - self.first]), facts.clock)
+            packets += encoded(coder, picture)
+        packets += encoded(coder, None)
         is_head = first == self.first
         return [
             (
@@ -204,8 +206,8 @@ class EncodedPictures:
             if frame.format.name != self._pixels:
                 frame = frame.reformat(format=self._pixels)
             frame = as_input(frame, int(ticks[number - cut.first]), clock)
-            yield from self._timed(self.stream.encode(frame), ticks)
-        yield from self._timed(self.stream.encode(None), ticks)
+            yield from self._timed(encoded(self.stream, frame), ticks)
+        yield from self._timed(encoded(self.stream, None), ticks)
 
     def _timed(self, packets: Any, ticks: np.ndarray) -> Iterator[tuple[float, Any]]:
         for packet in packets:

@@ -10,6 +10,8 @@ from typing import Any
 import av
 from av.video.frame import PictureType
 
+from pipeline.export.cutting.process_priority import own_priority
+
 # codec of a film -> encoder, and options of a picture that cannot be told from the film's
 _ENCODERS = {
     "h264": ("libx264", {"preset": "medium", "crf": "16"}),
@@ -94,6 +96,12 @@ def joining_encoder(
         options["lag-in-frames"] = "0"
     coder.options = options
     return coder
+
+
+def encoded(coder: Any, frame: "av.VideoFrame | None") -> list[Any]:
+    """The packets that an encoder gives for a picture; None: all that are left."""
+    with own_priority():
+        return list(coder.encode(frame))
 
 
 def as_input(frame: "av.VideoFrame", ticks: int, clock: Fraction) -> "av.VideoFrame":

@@ -1,5 +1,6 @@
 """Exact clips: they begin and end within one picture, and what is copied has the film's bits."""
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -45,6 +46,19 @@ def shown(film: Path, clip: Clip, start: float, end: float) -> tuple[int, int]:
             assert off < (12 if clip.notes else 6)
             near += 1
     return same, near
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getscheduler") or os.geteuid() != 0,
+    reason="only a process of root on Linux can get real-time priority",
+)
+def test_an_av1_clip_leaves_the_process_its_priority(tmp_path: Path) -> None:
+    options = {"g": "25", "preset": "10", "svtav1-params": "lp=1"}
+    write_video(tmp_path / "a.mp4", 3, 25, size=(96, 64), codec="libsvtav1", options=options)
+    cut_clip(tmp_path / "a.mp4", 1.3, 2.4, tmp_path / "out.mp4", exact=True)
+    assert {os.sched_getscheduler(int(one)) for one in os.listdir("/proc/self/task")} == {
+        os.SCHED_OTHER
+    }
 
 
 @pytest.mark.parametrize(
