@@ -383,7 +383,7 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             "demo",
-            "serve, with its page opened: the films of the bank, live streams, and questions",
+            "serve, with its page opened: films, live streams, and questions",
             "reelbank demo --port 7860",
             task="demo",
             options=(BANKS, MODEL, MODEL_NAME, FPS, HOST, PORT),

@@ -40,7 +40,7 @@ def file_of(path: Path, seal: str) -> Path:
     """The file with this seal: the replacement where it has it, otherwise the file itself.
     path: of the segment's file. seal: in its row."""
     own = path.with_suffix(SUFFIX)
-    return own if own.exists() and _has(own, seal) else path
+    return own if _has(own, seal) else path
 
 
 def settle(path: Path, seal: str | None) -> None:

@@ -77,7 +77,7 @@ def test_layers_without_rotation_are_refused_as_keys_and_values():
     config = T.SmolLM3Config(**SMALL, no_rope_layers=[1, 0, 1], use_sliding_window=False)
     model = wrapped(config, T.SmolLM3Model, 1, torch.float32)
     assert model.other_layers == "" and model.rotary_form is None
-    backbone: Any = SimpleNamespace(language_model=model, path="toy")
+    backbone: Any = SimpleNamespace(language_model=model, path="toy", has_weights=True)
     with pytest.raises(UserError, match=r"rotates its keys .*reader=tokens prefill=none"):
         require_full_attention(backbone)
 
