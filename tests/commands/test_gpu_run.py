@@ -30,9 +30,9 @@ def test_results_of_earlier_calls_stay_and_only_the_rest_is_open(tmp_path, capsy
     assert report(tmp_path) == 4  # no step fits into no time
     out = capsys.readouterr().out
     assert (
-        f"| {first} | what | 17 frames/s |" in out and f"| {second} | no result | no room |" in out
+        f"| {first} | what | 17 frames/s |" in out and f"| {second} | no result | no room;" in out
     )
-    assert all(f"| {name} | no result | not begun yet |" in out for name in others)
+    assert all(f"| {name} | no result | not begun yet; it takes about" in out for name in others)
     assert sorted(path.stem for path in tmp_path.iterdir()) == sorted((first, second))
 
     write(tmp_path, second, why="no room", tries=2)  # as often as it is tried

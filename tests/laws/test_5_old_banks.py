@@ -77,7 +77,7 @@ def test_an_old_bank_answers_as_it_did(name: str, folder: Path, line: CommandLin
     ]
     assert line.run(folder, "bank", "action=verify", f"bank={name}") == []
     listed = line.run(folder, "bank", "action=ls", f"bank={name}")
-    for video in listed[0]["videos"]:  # since then banks may encode on demand
+    for video in listed["videos"]:  # since then banks may encode on demand
         assert video.pop("encoded") == video["segments"] and video.pop("encoded_nbytes") == 0
     assert listed == before["ls"]
 
