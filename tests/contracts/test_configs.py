@@ -117,8 +117,8 @@ def test_the_groups_are_those_that_are_built() -> None:
 
 
 def _where_slow(task: str, group: str, option: str):
-    """Both tasks compose the same groups, and an option that answers below composes there too, as
-    every backbone does.
+    """Both tasks compose the same groups, and an option that answers below composes there too.
+    Files of backbones are read without composing in a quick test of their own.
     """
     others = {one for one in DOWNLOADED if one[0] != "backbone"} | READS_LINES
     is_quick = task == "ask" and (group, option) in others
