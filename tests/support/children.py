@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -128,13 +128,8 @@ def ingest_and_hold(overrides: Sequence[str], count: int, connection: Connection
         time.sleep(600)
 
 
-def compact(
-    root: Path, rule: Rule, storage_format: StorageFormat, die_at: int, connection: Connection
-) -> None:
-    """Compact a bank. Sends the name of each step; SIGKILL at the step of this number, counted from
-    1.
-    """
-    torch.set_num_threads(1)
+def _dying_at(die_at: int, connection: Connection) -> Callable[[str], None]:
+    """Sends the name of each step; SIGKILL at the step of this number, counted from 1."""
     count = 0
 
     def reached(name: str) -> None:
@@ -144,8 +139,18 @@ def compact(
         if count == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    return reached
+
+
+def compact(
+    root: Path, rule: Rule, storage_format: StorageFormat, die_at: int, connection: Connection
+) -> None:
+    """Compact a bank. Sends the name of each step; SIGKILL at the step of this number, counted from
+    1.
+    """
+    torch.set_num_threads(1)
     with MemoryBank.open(root, None, UniformRetriever(), recent_frames=0, create=False) as bank:
-        crash_points.hook = reached
+        crash_points.hook = _dying_at(die_at, connection)
         bank.compaction.run(rule, storage_format)
 
 
@@ -154,17 +159,8 @@ def prune(root: Path, rule: Rule, die_at: int, connection: Connection) -> None:
     1.
     """
     torch.set_num_threads(1)
-    count = 0
-
-    def reached(name: str) -> None:
-        nonlocal count
-        connection.send(name)
-        count += 1
-        if count == die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
     with MemoryBank.open(root, None, UniformRetriever(), recent_frames=0, create=False) as bank:
-        crash_points.hook = reached
+        crash_points.hook = _dying_at(die_at, connection)
         bank.prune(rule)
 
 
