@@ -152,7 +152,7 @@ class Stream:
             else None,
             "longest_wait": 0.0 if status is None else round(status.longest_wait, 3),
             "reconnects": self.restarts + (0 if status is None else status.reconnects),
-            "alerts": [] if self._list is None else self._list.requests,
+            "alerts": {} if self._list is None else self._list.requests,
         }
 
     def stop(self) -> None:
