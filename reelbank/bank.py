@@ -12,7 +12,8 @@ from reelbank.summary import Summary
 
 if TYPE_CHECKING:
     from encoders.schema import VideoInfo
-    from pipeline.engine import Engine, ShowProgress
+    from pipeline.engine import Engine
+    from pipeline.engine_parts.film_adder import ShowProgress
 
 VideoLike = str | PathLike[str] | Video
 

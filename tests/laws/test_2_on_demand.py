@@ -259,7 +259,7 @@ def test_other_families(name: str, film: Path, tmp_path: Path) -> None:
     with Engine.compose([*options, f"bank={bank}", LATER]) as engine:
         engine.add(str(film))
         # no weight was read
-        assert engine._backbone is None and engine._shell is not None
+        assert engine._parts._backbone is None and engine._parts._shell is not None
         assert not encoded(bank) and engine.find("x", channels=["picture"]).moments
     with Engine.compose([*options, f"bank={bank}"]) as engine:
         engine.ask("What happens?", str(film))
