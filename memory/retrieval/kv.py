@@ -20,6 +20,7 @@ from encoders.errors import UserError
 from encoders.models.loading.retrieval_heads import RetrievalHeads
 from encoders.schema import FrameEmbedder
 from memory.retrieval import row_cache, topk
+from memory.retrieval.block_score.attention_scan import attention_scan
 from memory.retrieval.block_score.mean_key import MeanKey
 from memory.retrieval.block_score.query_pools import MeanQuery
 from memory.retrieval.block_score.representative_keys import RepresentativeKeys
@@ -59,6 +60,9 @@ class KVRetriever:
     many as the budget holds. With per_head, how many frames each head reads.
     layer_budget: with per_layer, how the layers divide the budget. "even", or "density": a layer
     whose scores are spread over more frames gets more of them (after ActQKV, arXiv 2502.13542).
+    scan_frames: with normalize="softmax", frames of a window; windows are compared one after
+    another, each with the `scan_keep` best frames so far (block_score/attention_scan.py). None: all
+    frames at once.
     similarity: "dot" or "cosine", of mean keys. A plain dot product also prefers frames whose keys
     are long.
     ram_bytes: RAM for rows (mean keys of a 7B model at 1 frame a second: about 100 MB an hour).
@@ -79,6 +83,8 @@ class KVRetriever:
         heads: str | None = None,
         top: int | None = None,
         layer_budget: str = "even",
+        scan_frames: int | None = None,
+        scan_keep: int = 16,
         similarity: str = "dot",
         ram_bytes: int = 512 << 20,
         embedder: FrameEmbedder | None = None,
@@ -120,6 +126,17 @@ class KVRetriever:
                 "retriever.heads= lets single heads vote for all layers; leave out "
                 f"{'retriever.per_layer=true' if per_layer else 'retriever.normalize=layer'}"
             )
+        if scan_frames is not None and (normalize != "softmax" or per_layer or per_head):
+            raise UserError(
+                f"retriever.scan_frames={scan_frames} compares shares of attention of all layers; "
+                "use retriever.normalize=softmax, without per_layer and per_head"
+            )
+        if scan_keep < 1 or (scan_frames is not None and scan_frames < 1):
+            raise UserError(
+                f"retriever.scan_frames={scan_frames} retriever.scan_keep={scan_keep} compares "
+                "nothing; use 1 or more of each"
+            )
+        self._scan = None if scan_frames is None else (scan_frames, scan_keep)
         self._per_head = per_head
         self._heads = None if heads is None else RetrievalHeads.read(Path(heads))
         if layer_budget not in ("even", "density"):
@@ -193,7 +210,11 @@ class KVRetriever:
         every = self._scores(stretches, queries, candidates)  # [L, H, G, candidates]
         if self._per_head:
             return self._ranked_by_head(_by_head(every, tokens), k, candidates, stretches)
-        scores = self._votes(every, tokens)  # [L, candidates], or [1, candidates] of single heads
+        if self._scan is not None:
+            own_heads = every if self._heads is None else self._of_heads(_by_head(every, tokens))
+            scores = attention_scan(own_heads.reshape(-1, every.shape[3]), *self._scan)[None]
+        else:
+            scores = self._votes(every, tokens)  # [L, candidates]; [1, candidates] of single heads
         shared = scores.mean(0)
         best = topk.best(shared, k)
         # [L, k or top]

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from encoders.errors import UserError
+from encoders.models.loading.retrieval_heads import FORMAT
 from memory.retrieval.block_score.channel_subset import ChannelSubset
 from memory.retrieval.block_score.clustering import farthest_first, k_means
 from memory.retrieval.block_score.hadamard_sketch import HadamardSketch, transformed
@@ -297,3 +298,50 @@ def test_a_layer_whose_scores_are_spread_gets_more_of_the_budget():
         search(layer_budget="density")
     with pytest.raises(UserError, match="even or density"):
         search(per_layer=True, layer_budget="odd")
+
+
+@pytest.mark.parametrize("heads", [False, True])
+def test_a_window_of_all_frames_ranks_by_attention_exactly(tmp_path, heads):
+    own = {"heads": voters(tmp_path)} if heads else {}
+    settings = {"block_score": KeyCentroids(count=MOST, keep=1.0), "normalize": "softmax", **own}
+    whole = search(**settings)
+    for window in (FRAMES, 3 * FRAMES):
+        found = search(scan_frames=window, scan_keep=3, **settings)
+        assert found.frames.tolist() == whole.frames.tolist()
+        assert found.scores.numpy() == pytest.approx(whole.scores.numpy(), abs=1e-6)
+    assert search(scan_frames=7, **settings).frames.tolist() != whole.frames.tolist()
+
+
+def voters(tmp_path: Path) -> str:
+    path = tmp_path / "heads.json"
+    heads = {"format": FORMAT, "heads": [[0, 1], [1, 2]], "least_on_frames": 0.0}
+    path.write_text(json.dumps(heads))
+    return str(path)
+
+
+def test_a_scan_keeps_the_best_of_each_window():
+    """Written out with three frames that stand out, one in each of three windows."""
+    each = products(random_index(), queries().mean(0, keepdim=True))
+    scores = torch.stack([one.logsumexp(-1) for one in each]).flatten(1)  # [T, L * Hq]
+    kept: list[int] = []
+    for first in range(0, FRAMES, 16):
+        together = [*kept, *range(first, min(first + 16, FRAMES))]
+        shares = scores[together].softmax(0).mean(1)
+        kept = sorted(together[place] for place in shares.argsort(descending=True)[:5].tolist())
+    score = KeyCentroids(count=MOST, keep=1.0)
+    found = search(5, block_score=score, normalize="softmax", scan_frames=16, scan_keep=5)
+    assert sorted(found.frames.tolist()) == kept
+    every = search(block_score=score, normalize="softmax", scan_frames=16, scan_keep=5)
+    assert every.frames[:5].tolist() == found.frames.tolist()
+    assert sorted(every.frames.tolist()) == list(range(FRAMES))
+
+
+def test_a_scan_that_compares_nothing_is_told():
+    for settings, words in (
+        ({"scan_frames": 4}, "use retriever.normalize=softmax"),
+        ({"scan_frames": 4, "normalize": "softmax", "per_layer": True}, "without per_layer"),
+        ({"scan_frames": 0, "normalize": "softmax"}, "scan_frames=0 .* use 1 or more of each"),
+        ({"scan_frames": 4, "normalize": "softmax", "scan_keep": 0}, "scan_keep=0 compares"),
+    ):
+        with pytest.raises(UserError, match=words):
+            search(**settings)
