@@ -29,6 +29,7 @@ from memory.resolution.schema import Resolution
 from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.uniform import UniformRetriever
 from memory.schema import Retriever
+from memory.storage.manifest import Values
 from memory.storage.segments.codebook import Codebook
 from memory.union.bank_union import open_banks, refuse_unfit
 from pipeline.answer.answerer import Answerer
@@ -69,7 +70,7 @@ from pipeline.ingest.text import TextExtraction
 from pipeline.kv_policy.schema import KVPolicy
 from pipeline.moments.local_text_model import LocalTextModel
 from pipeline.picture_source import PictureSource
-from pipeline.provenance import of_any_model, provenance
+from pipeline.provenance import of_any_model, of_same_tower, provenance
 from pipeline.qa import VideoQA
 from pipeline.query.batched import BatchedQueries, BatchedTextEmbedder
 from pipeline.runtime.malloc import retain_freed
@@ -93,6 +94,7 @@ GROUPS = (
     "compressor",
     "prefill",
     "kv_policy",
+    "eviction_score",
     "block_score",
     "query_pool",
     "key_index",
@@ -265,6 +267,8 @@ def build_qa(
     )
     own = provenance(settings, backbone, clip, policy)
     _refuse_other_codebook(policy.codebook, str(own["weights"]))
+    if settings.made_with:
+        own = _of_same_tower(settings, backbone, own, retriever, local)
     bank = open_banks(
         [settings.bank, *settings.also_banks],
         own if endpoint is None else of_any_model(Path(settings.bank), own),
@@ -273,7 +277,7 @@ def build_qa(
         recent_frames=settings.recent_frames,
         ram_bytes=settings.ram_mb * 10**6,
         device_bytes=settings.device_mb * 10**6,
-        device=None if backbone.device.type == "cpu" else backbone.device,
+        device=None if backbone.device.type == "cpu" or policy.uses_host else backbone.device,
         prefetch_frames=settings.prefetch_frames,
         counts_frames=endpoint is not None,
         resolution=resolution,
@@ -363,6 +367,25 @@ def _refuse_abstention(settings: PipelineSettings) -> None:
         )
 
 
+def _of_same_tower(
+    settings: PipelineSettings,
+    backbone: AnyModel,
+    own: Values,
+    retriever: Retriever,
+    reader: Reader | None,
+) -> Values:
+    """The provenance of a bank that another language model made. UserError where the run reads
+    more of it than visual tokens."""
+    local = require_local(backbone, "made_with=")
+    if reader is None or reader.needs_kv or not retriever.reads.isdisjoint({"key_means", "keys"}):
+        raise UserError(
+            "made_with= reads the visual tokens of a bank, as keys and values of another model fit "
+            "no other; use reader=tokens, and retriever=clip or retriever=uniform."
+        )
+    node = {**settings.backbone, "path": settings.made_with, "weights": False}
+    return of_same_tower(Path(settings.bank), own, local, instantiate("made_with", node))
+
+
 def _refuse_other_codebook(codebook: Codebook | None, weights: str) -> None:
     """UserError where the codebook was made of other weights than those of the run."""
     # a suffix names settings of the prompt, which change no weights
@@ -388,6 +411,12 @@ def _read_frames(backbone: AnyModel) -> int:
 def _read_only(settings: PipelineSettings, bank: MemoryBank, model: object) -> str:
     """Why a run cannot encode: into several banks, or with an endpoint into one of visual tokens;
     "" where it can. model: of the run."""
+    if settings.made_with:
+        return (
+            f"bank {bank.root} was made with another language model ({settings.made_with}), so its "
+            "visual tokens answer questions and no video is added; encode with that backbone=, or "
+            "into another bank=DIR"
+        )
     if settings.also_banks:
         return (
             f"nothing is encoded into several banks ({bank.name}); add the film to one of them, as "

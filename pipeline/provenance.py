@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from encoders.models.backbone import VideoModel
+from encoders.errors import UserError
+from encoders.models.backbone import Backbone, VideoModel
+from encoders.models.loading.tower_digest import tower_digest
 from encoders.schema import DualEncoder
 from memory.storage import manifest
 from memory.storage.segments.segment_codec import StorageFormat
@@ -61,6 +63,37 @@ def of_any_model(
     return {**recorded, **{name: own[name] for name in ("clip", "fps")}}
 
 
+def of_same_tower(
+    bank: Path,
+    own: dict[str, str | int | float | None],
+    backbone: Backbone,
+    before: Backbone,
+) -> dict[str, str | int | float | None]:
+    """The provenance of a run whose language model is another one than the bank's, and whose visual
+    tokens are the same: what concerns keys and values is as the bank has it.
+
+    own: of the run. before: the model of the bank, without weights. UserError if the bank was not
+    made with it, or if the two have other vision towers.
+    """
+    name = f"made_with={before.path}"
+    if not (bank / manifest.NAME).is_file():
+        raise UserError(f"{name} is for a bank that is there, and there is none at {bank}.")
+    recorded = manifest.read(bank)
+    weights = before.fingerprint()
+    if recorded["weights"] != weights:
+        raise UserError(
+            f"bank {bank} was made with the weights {recorded['weights']}, and {name} has "
+            f"{weights}; name the checkpoint that it was made with."
+        )
+    if tower_digest(before.path) != tower_digest(backbone.path):
+        raise UserError(
+            f"{backbone.path} has another vision tower than {name}, so the visual tokens of bank "
+            f"{bank} are not its own; use the backbone of the bank, or another bank=DIR."
+        )
+    stored = ("model", "weights", "prefill", "quantisation")
+    return {**own, **{key: recorded[key] for key in stored}}
+
+
 def _frame_size(backbone: VideoModel) -> str:
     """ "448x252"; with a suffix where films keep their shape at about as many pixels. The suffix
     names the setting backbone.squeeze (memory/storage/manifest.py).
@@ -81,6 +114,7 @@ def storage_format(
         window_frames=settings.prefill.get("window_frames", 0),
         codebook=None if policy is None else policy.codebook,
         heads=None if policy is None else policy.heads,
+        key_loss=None if policy is None else policy.key_loss,
     )
 
 

@@ -5,8 +5,8 @@ do. `register` adds them to transformers through its public interfaces.
 Knows tensors only: no model, no cache, no question. To observe the attention, pass a `listener` to
 the decoder's call. To share the forms of a mask among the layers of a pass, pass `masks={}`. To let
 queries read a part of the keys, pass a `sparsity`, for one context alone; to hide the first keys
-from single heads, `hidden`: bool [L, Hq, S]; to let heads read parts of the context, `head_spans`
-(heads/head_spans.py). `chunks` are those of position/dual_chunk.py.
+from single heads, `hidden`: bool [L, Hq, S]; to read a context in another way, `context_attention`
+(context/schema.py). `chunks` are those of position/dual_chunk.py.
 """
 
 import sys
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from encoders.models.heads.head_spans import HeadSpans
+from encoders.models.context.schema import ContextAttention
 from encoders.models.position.dual_chunk import ChunkQueries
 from encoders.models.sparsity.sparsity import Sparsity, earlier
 
@@ -46,8 +46,8 @@ def _with_listener(
     attend: Callable[..., Any], attend_sparsely: Callable[..., Any]
 ) -> Callable[..., Any]:
     """An attention function that first spreads queries and keys over the `chunks` among its keyword
-    arguments, and calls the `listener`, where there are any. `head_spans` among them says what each
-    head reads; the listener still gets all keys.
+    arguments, and calls the `listener`, where there are any. `context_attention` among them says
+    how the context is read; the listener still gets all keys.
     """
 
     def listening(
@@ -62,19 +62,18 @@ def _with_listener(
         chunks: ChunkQueries | None = kwargs.pop("chunks", None)
         sparsity: Sparsity | None = kwargs.pop("sparsity", None)
         hidden: Tensor | None = kwargs.pop("hidden", None)
+        context: ContextAttention | None = kwargs.pop("context_attention", None)
         if chunks is not None and (listener is not None or not chunks.is_one_chunk):
-            whole = query, key
+            plain = query, key
             query, key = chunks.spread(query, key)
         if listener is not None:
+            layer: int = module.layer_idx
+            whole = key if context is None else context.whole_keys(layer, key)
             window: int | None = kwargs.get("sliding_window")  # None in layers with full attention
-            listener(
-                module.layer_idx,
-                query,
-                key if window is None else key[:, :, -window:],
-                kwargs["scaling"],
-            )
+            read = whole if window is None else whole[:, :, -window:]
+            listener(layer, query, read, kwargs["scaling"])
         if chunks is not None and listener is not None and chunks.is_one_chunk:
-            query, key = whole  # the same products as without chunks
+            query, key = plain  # the same products as without chunks
         if sparsity is not None:
             reads = sparsity.choose(query[0], key[0], kwargs["scaling"])
             if reads is not None:
@@ -84,9 +83,8 @@ def _with_listener(
             own = ~hidden[module.layer_idx].to(query.device)
             reads[..., : hidden.shape[2]] &= own[:, None]
             return attend_sparsely(module, query, key, value, reads, **kwargs)
-        spans: HeadSpans | None = kwargs.pop("head_spans", None)
-        if spans is not None:
-            return spans.attend(attend, module, query, key, value, attention_mask, **kwargs)
+        if context is not None:
+            return context.attend(attend, module, query, key, value, attention_mask, **kwargs)
         return attend(module, query, key, value, attention_mask, **kwargs)
 
     return listening

@@ -21,7 +21,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
-from encoders.models.heads.head_spans import HeadSpans
+from encoders.models.context.host_context import HostContext
+from encoders.models.context.schema import ContextAttention
 from encoders.models.positions import Cursor
 from encoders.schema import KVBlock
 
@@ -76,6 +77,10 @@ class RotaryTable:
             half = cos.shape[-1] // 2
             cos, sin = (x[..., :half].repeat_interleave(2, dim=-1) for x in (cos, sin))
         return cls(cos, sin, form is not RotaryForm.HALVES)
+
+    def rows(self, first: int, stop: int | None = None) -> "RotaryTable":
+        """The positions first..stop-1 of this table."""
+        return RotaryTable(self.cos[first:stop], self.sin[first:stop], self.is_interleaved)
 
     def rotate(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """x [..., M, Dh] of any dtype, before rotary embedding -> [..., M, Dh] float32 at these
@@ -194,7 +199,8 @@ class FixedCache(Cache):
 
     layers: list[FixedLayer]
     cursor = Cursor()  # where the next token stands; code that appends also moves it
-    head_spans: HeadSpans | None = None  # what each head reads of the context; None: everything
+    context_attention: ContextAttention | None = None  # how the context is read; None: whole
+    host: HostContext | None = None  # holds the first tokens that are appended, where it has room
     # bool [L, Hq, S]: tokens of the context that a query head of later tokens does not read
     hidden: Tensor | None = None
     _stops_early = False
@@ -280,6 +286,10 @@ class FixedCache(Cache):
         """Append stored keys [L, H, M, Dh] (before rotary embedding) and values, at the positions
         of the table. For a cache of one row. ValueError beyond the capacity.
         """
+        if self.host is not None and self.host.room:
+            count = min(self.host.room, keys.shape[2])
+            self._place_on_host(self.host, keys[:, :, :count], values[:, :, :count], table)
+            keys, values, table = keys[:, :, count:], values[:, :, count:], table.rows(count)
         for layers in self._layer_groups(keys[0]):
             self._place(layers, keys[layers], values[layers], table)
         self.rewind_to(self._end(keys.shape[-2]))
@@ -306,6 +316,25 @@ class FixedCache(Cache):
         else:
             place.copy_(table.rotate(keys))
         self.values[layers, 0, :, start:stop] = values
+
+    def hold_on_host(self, tokens: int, sink: int) -> None:
+        """Memory of the host for the next tokens that are appended. sink: of those that are
+        there, the ones that come before them."""
+        shape = (len(self.layers), 1, self.keys.shape[2], tokens, self.keys.shape[4])
+        keys, values = (torch.empty(shape, dtype=self.keys.dtype) for _ in range(2))
+        self.host = self.context_attention = HostContext(keys, values, sink)
+
+    def _place_on_host(
+        self, host: HostContext, keys: Tensor, values: Tensor, table: RotaryTable
+    ) -> None:
+        """Write keys and values behind those that it has."""
+        places = slice(host.filled, host.filled + keys.shape[2])
+        own = table.rows(0, keys.shape[2])
+        for layers in self._layer_groups(keys[0]):
+            rotated = own.rotate(keys[layers].to(self.keys.device))
+            host.keys[layers, 0, :, places].copy_(rotated)
+        host.values[:, 0, :, places].copy_(values)
+        host.filled = places.stop
 
     def _end(self, count: int) -> int:
         """Number of tokens after `count` more. ValueError beyond the capacity."""

@@ -224,8 +224,8 @@ class LanguageModel:
         disturb each other.
         """
         extra: dict[str, Any] = {} if listener is None else {"listener": listener}
-        if isinstance(cache, FixedCache) and cache.head_spans is not None:
-            extra["head_spans"] = cache.head_spans
+        if isinstance(cache, FixedCache) and cache.context_attention is not None:
+            extra["context_attention"] = cache.context_attention
         placed, cursor, table = self._decoder_inputs(embeds, cache)
         with self._rotating([table]):
             hidden: Tensor = self._decoder(

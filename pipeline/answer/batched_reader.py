@@ -124,7 +124,7 @@ class BatchedReader:
         thought = self.backbone.prompt.thought
         thinks = thought is not None and thought.expected
         # the places of a row depend on its length, or on what each of its heads reads
-        is_alone = self.reader.kv_policy.splits_heads or any(
+        is_alone = self.reader.kv_policy.reads_otherwise or any(
             evidence.per_head is not None for evidence in group
         )
         return len(group) < 2 or thinks or is_alone or bool(self._language_model.other_layers)

@@ -19,6 +19,7 @@ from encoders.models.backbone import Backbone
 from encoders.models.kv_cache import FixedCache, LibraryCache, Mark
 from encoders.models.language_model import LanguageModel, PositionRule, scaled_model
 from encoders.models.loading.retrieval_heads import RetrievalHeads
+from encoders.models.position.dual_chunk import DualChunks
 from encoders.models.position.rotary_scaling import NoScaling
 from encoders.models.positions import Cursor
 from encoders.text.lines import TextLine
@@ -92,6 +93,11 @@ class CachedReader:
         self.lines = lines
         self.abstention: Abstention = abstention or NoAbstention()
         self.kv_policy: KVPolicy = kv_policy or NoPolicy(backbone)
+        if self.kv_policy.uses_host and (not self.needs_kv or isinstance(position, DualChunks)):
+            raise UserError(
+                "kv_policy=host_part needs reader=kv, which lays stored keys and values out, and "
+                "fits no position=dual_chunk; leave it out."
+            )
         self._thinking_tokens = max_thinking_tokens
         self._order: FrameOrder = frame_order or TimeOrder()
         if lines == BETWEEN and not self._order.is_time:
@@ -161,15 +167,20 @@ class CachedReader:
         with self.exclusive(cancelled):
             with timer("lay_out"):
                 layout = self.layout(evidence)
-                cache = self._cache_for(layout.length + room + spare)
+                host = self._host_tokens(evidence, layout)
+                cache = self._cache_for(layout.length - host + room + spare)
+                if isinstance(cache, FixedCache) and host:
+                    cache.hold_on_host(host, len(self.sink))
                 layout.write(cache)
-                if isinstance(cache, FixedCache):
-                    cache.head_spans = self.kv_policy.spans(layout.length, len(self.sink))
+                if isinstance(cache, FixedCache) and not host:
+                    cache.context_attention = self.kv_policy.context_attention(
+                        layout.length, len(self.sink)
+                    )
                 if isinstance(cache, FixedCache) and evidence.per_head is not None:
-                    if cache.head_spans is not None:
+                    if cache.context_attention is not None:
                         raise UserError(
-                            "retriever.per_head=true and a kv_policy= that splits heads both say "
-                            "what a head reads; leave one out."
+                            "retriever.per_head=true and this kv_policy= both say what a head "
+                            "reads; leave one out."
                         )
                     hidden = hidden_from_heads(evidence.per_head, layout.frames_of)
                     cache.hidden = hidden if bool(hidden.any()) else None
@@ -419,9 +430,23 @@ class CachedReader:
                 return cache
             self._cache, self._empty = cache, cache.mark()
         self._cache.rewind(self._empty)
-        self._cache.head_spans = None
+        self._cache.context_attention = None
+        self._cache.host = None
         self._cache.hidden = None
         return self._cache
+
+    def _host_tokens(self, evidence: Evidence, layout: Layout) -> int:
+        """Tokens of the context that lie in the memory of the host. UserError where text stands
+        between them, which is computed on the device, or where layers read frames of their own."""
+        host = self.kv_policy.host_tokens(layout.length, len(self.sink))
+        has_text = bool(evidence.titles) or (self.lines == BETWEEN and bool(evidence.lines))
+        if host and (has_text or evidence.per_layer is not None):
+            raise UserError(
+                "kv_policy=host_part reads the frames of one video without text between them, the "
+                "same in every layer; ask about one video, with reader.lines=behind and without "
+                "retriever.per_layer=true."
+            )
+        return host
 
     def _without_frames(self) -> Layout:
         """The layout of evidence that holds no frames."""

@@ -20,7 +20,7 @@ from pipeline.kv_policy.schema import KVPolicy
 class HeadSplit(KVPolicy):
     """Retrieval heads, and heads that read a window."""
 
-    splits_heads = True
+    reads_otherwise = True
     profile_name = NAME  # in the folder of a checkpoint
     made_by = "retrieval_heads"  # the program in pipeline/evaluation/
 
@@ -52,7 +52,7 @@ class HeadSplit(KVPolicy):
         heads = "".join("01"[int(one)] for one in self._reads_all.flatten())
         self.settings = f"head_split {heads} {window} {window_share} {compensation}"
 
-    def spans(self, context: int, sink: int) -> HeadSpans:
+    def context_attention(self, context: int, sink: int) -> HeadSpans:
         """Those of the retrieval heads hold the context."""
         window = max(self._window, int(self._window_share * context))
         spans = torch.where(self._reads_all, context, window)

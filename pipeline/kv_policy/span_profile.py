@@ -19,7 +19,7 @@ from pipeline.kv_policy.schema import KVPolicy
 class SpanProfile(KVPolicy):
     """Reads what a file says of each KV head."""
 
-    splits_heads = True
+    reads_otherwise = True
 
     def __init__(
         self, backbone: Backbone, *, profile: str | None = None, compensation: bool = False
@@ -44,7 +44,7 @@ class SpanProfile(KVPolicy):
         digest = hashlib.sha256(self._rules.contiguous().numpy().tobytes()).hexdigest()[:16]
         self.settings = f"span_profile {digest} {compensation}"
 
-    def spans(self, context: int, sink: int) -> HeadSpans:
+    def context_attention(self, context: int, sink: int) -> HeadSpans:
         """At most the context each."""
         spans = (self._rules[..., 0] + self._rules[..., 1] * context).long().clamp(0, context)
         return HeadSpans(spans, sink, context, self._compensates)

@@ -243,8 +243,8 @@ CHANGED = {  # a value other than the default of every setting that can change a
     "key_index": "query_lists", "position": "linear",
     "encode_position": "linear", "sparsity": "xattention",
     "resolution": "high_low",
-    "kv_policy": "frame_means",
-    "visual_tokens": "on_demand",
+    "kv_policy": "frame_means", "eviction_score": "output_error",
+    "visual_tokens": "on_demand", "made_with": "model",
 }  # fmt: skip
 SAME = {  # settings that change no answer
     "bank": "b", "ram_mb": "7", "device_mb": "7", "prefetch_frames": "0", "threads": "1",

@@ -65,6 +65,12 @@ WAYS = {
         "prefill.window_frames=11",
         "segmenter.seconds=6",
     ),
+    "low-rank keys": (
+        "kv_policy=low_rank_keys",
+        "kv_policy.loss=0.3",
+        "prefill.window_frames=11",
+        "segmenter.seconds=6",
+    ),
     "codebook": (
         "kv_policy=product_quantization",
         f"kv_policy.codebook={toy_codebook()}",

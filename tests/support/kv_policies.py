@@ -58,5 +58,8 @@ def toy_settings(option: str) -> list[str]:
         "head_split": heads,
         "streaming_heads": heads,
         "frame_means": heads[:1],
+        "eviction": ["kv_policy.budget=8", "kv_policy.budget_share=0", "kv_policy.chunk=7"],
+        "host_part": ["kv_policy.device_tokens=6"],
+        "low_rank_keys": ["kv_policy.loss=0.3"],
         "span_profile": [f"kv_policy.profile={toy_spans()}"],
     }.get(option, [])

@@ -19,9 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from encoders.models.context.part_attention import logits_of, weighted
+from encoders.models.context.schema import ContextAttention
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class HeadSpans:
+class HeadSpans(ContextAttention):
     """What each KV head reads of one context: the first `sink` tokens, the newest `spans[l, h]` of
     the others, and everything behind the context. For contexts of one row without padding.
     """
@@ -30,8 +33,11 @@ class HeadSpans:
     sink: int  # tokens
     context: int  # tokens, the sink included
     compensates: bool  # the others become a compensation token; False: they are dropped
-    # layer, tokens that are dropped -> mean key and value [1, heads, 1, Dh] of those heads
-    _means: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict, init=False)
+    # layer, tokens that are dropped, numbers of a key -> mean key and value [1, heads, 1, Dh] of
+    # those heads. Keys are wider from the second chunk on (position/dual_chunk.py)
+    _means: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = field(
+        default_factory=dict, init=False
+    )
 
     @property
     def tokens_read(self) -> Tensor:
@@ -76,21 +82,17 @@ class HeadSpans:
     ) -> Tensor:
         """[1, n, Hq, Dh] of heads that drop `count` tokens behind the sink."""
         edge = self.sink + count
-        if (layer, count) not in self._means:
+        place = layer, count, key.shape[-1]
+        if place not in self._means:
             means = (x[:, :, self.sink : edge].float().mean(2, keepdim=True) for x in (key, value))
             mean_key, mean_value = means
-            self._means[layer, count] = mean_key.to(key.dtype), mean_value.to(value.dtype)
-        extra = self._means[layer, count] if self.compensates else (key[:, :, :0], value[:, :, :0])
+            self._means[place] = mean_key.to(key.dtype), mean_value.to(value.dtype)
+        extra = self._means[place] if self.compensates else (key[:, :, :0], value[:, :, :0])
         keys, values = (
             torch.cat([own, x[:, :, : self.sink], x[:, :, edge:]], dim=2)
             for own, x in zip(extra, (key, value), strict=True)
         )
-        new, heads = query.shape[2], key.shape[1]
-        folded = (query * scaling).unflatten(1, (heads, -1)).flatten(2, 3)  # [1, H, group * n, Dh]
-        scores = (folded @ keys.transpose(2, 3)).float().unflatten(2, (-1, new))
+        logits = logits_of(query, keys, scaling)
         if self.compensates:
-            scores[..., 0] += math.log(count)
-        later = torch.ones(new, new, dtype=torch.bool, device=query.device).triu_(1)
-        scores[..., keys.shape[2] - new :].masked_fill_(later, -torch.inf)
-        shares = torch.softmax(scores, -1).to(values.dtype).flatten(2, 3)
-        return (shares @ values).unflatten(2, (-1, new)).flatten(1, 2).transpose(1, 2)
+            logits[..., 0] += math.log(count)
+        return weighted(torch.softmax(logits, -1), values)

@@ -10,13 +10,14 @@ take only what was cut out of one. With int8 or int4 keys and values, everything
                        (VisualTokens.repeats)
     pos, offsets       the smallest integer dtypes that hold them, exactly
 With a codebook, keys and values are numbers of its centroids (codebook.py). With heads that are not
-whole, keys_scale and values_scale have their means of each frame (head_means.py). The rest is the
-same.
+whole, keys_scale and values_scale have their means of each frame (head_means.py). Of low-rank keys,
+`keys` has the factors in the basis keys_scale (key_factors.py). The rest is the same.
 Thumbnails are JPEGs in every bank; an empty one repeats the one before it.
 A cut by frames cuts the codes; the scales of keys are read whole. So a decoded range equals the
 slice of the decoded whole, bit by bit.
 """
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from encoders.schema import KVBlock, Segment
 from memory.storage.segments import quantization
 from memory.storage.segments.codebook import Codebook
 from memory.storage.segments.head_means import HeadMeans
+from memory.storage.segments.key_factors import KeyFactors
 from memory.storage.segments.quantization import Packed
 from memory.storage.segments.tensor_file import DamagedError
 
@@ -42,6 +44,7 @@ TOKEN_CHANNELS = {"int8": 128, "int4": 64}
 _BITS = {"int8": 8, "int4": 4}
 _CODES = "codes"  # keys and values are numbers of a codebook's centroids
 _MEANS = "means"  # some heads have a mean of each frame
+_FACTORS = "factors"  # keys are coefficients of a basis
 # a file's "form" metadata, such as {"kv": "int4", "kv_as": "bfloat16"}; empty: lossless
 TensorFormat = dict[str, str]
 
@@ -59,13 +62,17 @@ class StorageFormat:
     causal: bool = True
     codebook: Codebook | None = None  # of keys and values, in place of `kv`
     heads: HeadMeans | None = None  # that are whole, in place of `kv`
+    # of low-rank keys: share of a frame's keys that they may lack, in place of `kv`
+    key_loss: float | None = None
 
     def __post_init__(self) -> None:
-        if self.kv is not None and (self.codebook is not None or self.heads is not None):
+        if self.kv is not None and self._has_policy:
             raise UserError(
                 f"kv_dtype={self.kv} and kv_policy= both say how keys and values are stored; leave "
                 "kv_dtype= out."
             )
+        if self.key_loss is not None and not 0 <= self.key_loss < 1:
+            raise UserError(f"key_loss={self.key_loss} is no share of keys; use 0 to below 1.")
         for name, value, options in (
             ("kv_dtype", self.kv, KV_DTYPES),
             ("token_dtype", self.tokens, TOKEN_DTYPES),
@@ -81,6 +88,7 @@ class StorageFormat:
             "kv": self.kv,
             "codebook": None if self.codebook is None else self.codebook.digest,
             "heads": self.heads,
+            "key_loss": self.key_loss,
             "keys": "causal" if self.kv in _BITS and self.causal else None,
             "tokens": self.tokens,
             "window": self.window_frames if self.keeps_window else None,
@@ -99,8 +107,12 @@ class StorageFormat:
         kv, tokens = parts.get("kv"), parts.get("tokens")
         causal = "keys" in parts or kv not in _BITS
         heads = HeadMeans.parse(parts["heads"]) if "heads" in parts else None
+        try:
+            loss = float(parts["key_loss"]) if "key_loss" in parts else None
+        except ValueError:
+            loss = math.nan
         frames = int(window) if window.isdecimal() else 0
-        parsed = cls(kv, tokens, frames, causal, codebook, heads)
+        parsed = cls(kv, tokens, frames, causal, codebook, heads, loss)
         if str(parsed) != text:
             raise UserError(
                 f"The bank was made with quantisation={text}, which this Reelbank does not know; "
@@ -120,7 +132,7 @@ class StorageFormat:
 
     @property
     def _has_policy(self) -> bool:
-        return self.codebook is not None or self.heads is not None
+        return not (self.codebook is None and self.heads is None and self.key_loss is None)
 
     def as_stored(self, segment: Segment) -> Segment:
         """The segment with the index rows as they read back from disk, so that a retriever indexes
@@ -229,6 +241,8 @@ def decode_values(
         return book.decode(values, book.values)
     if form["kv"] == _MEANS:
         return _joined(values, scale, counts, form)
+    if form["kv"] == _FACTORS:
+        return values
     return quantization.unpack_by_token(
         values, int(form["values_width"]), _BITS[form["kv"]], _dtype(form["kv_as"])
     )
@@ -251,6 +265,11 @@ def decode_keys(
     if form.get("kv") == _MEANS:
         means = None if scale is None else scale[first:stop]
         return _joined(keys, means, offsets[first : stop + 1].diff(), form)
+    if form.get("kv") == _FACTORS:
+        if scale is None:
+            raise DamagedError("it lacks the basis of its keys")
+        factors = KeyFactors(keys, scale, tuple(map(int, form["ranks"].split())))
+        return factors.keys(offsets[first : stop + 1].diff(), int(form["kv_heads"]), first)
     if scale is None:
         return keys
     edges: list[int] = offsets.tolist()
@@ -337,6 +356,8 @@ def _encode_values(
     if storage_format.heads is not None:
         values, means = storage_format.heads.split(block.values, block.offsets)
         return {"values": values, "values_scale": means}
+    if storage_format.key_loss is not None:
+        return {"values": block.values}
     if storage_format.kv not in _BITS:
         dtype = block.values.dtype if storage_format.kv is None else _dtype(storage_format.kv)
         return {"values": block.values.to(dtype)}
@@ -357,6 +378,11 @@ def _encode_keys(
         form |= {"kv": _MEANS, "heads": str(storage_format.heads)}
         keys, means = storage_format.heads.split(block.keys, block.offsets)
         return {"keys": keys, "keys_scale": means}
+    if storage_format.key_loss is not None:
+        factors = KeyFactors.of(block.keys, block.offsets, storage_format.key_loss)
+        form |= {"kv": _FACTORS, "kv_heads": str(block.keys.shape[1])}
+        form["ranks"] = " ".join(map(str, factors.ranks))
+        return {"keys": factors.coefficients, "keys_scale": factors.basis}
     if storage_format.kv not in _BITS:
         dtype = block.keys.dtype if storage_format.kv is None else _dtype(storage_format.kv)
         return {"keys": block.keys.to(dtype)}

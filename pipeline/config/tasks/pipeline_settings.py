@@ -46,6 +46,12 @@ VISUAL_TOKENS = (
     "searchable, and encodes what a question reads. null: as the bank has it; a new one, at_once."
 )
 
+MADE_WITH = (
+    "Checkpoint that the bank was made with, where backbone= has another language model behind the "
+    "same vision tower: its keys and values fit no other, and its visual tokens are read "
+    "(reader=tokens)."
+)
+
 
 @dataclass
 class PipelineSettings(Settings):
@@ -55,6 +61,7 @@ class PipelineSettings(Settings):
     also_banks: list[str] = setting([], ALSO_BANKS, form=Form.PATH)
     fps: float = setting(1.0, "Frames sampled per second of video.")
     visual_tokens: str | None = setting(None, VISUAL_TOKENS)
+    made_with: str = setting("", MADE_WITH, form=Form.PATH)
 
     read_tokens: int | None = setting(
         None,
@@ -119,6 +126,9 @@ class PipelineSettings(Settings):
     prefill: PartSettings = mandatory("Computes keys and values of a segment.")
     kv_policy: PartSettings = mandatory(
         "What of keys and values is stored, and what of them each head reads."
+    )
+    eviction_score: PartSettings = mandatory(
+        "What a token is worth to kv_policy=eviction, which keeps the best ones."
     )
     block_score: PartSettings = mandatory(
         "What retriever=kv keeps of a frame's keys, and how that scores."

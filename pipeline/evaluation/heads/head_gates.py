@@ -123,7 +123,7 @@ def hidden_states(backbone: VideoLLM, example: GateExample, gated: GatedSpans | 
     embeds = example.embeds.clone()
     positions, _ = model.positions.of_text(len(embeds), example.cursor)
     placed = positions[None] if positions.dim() == 1 else positions[:, None]
-    extra = {} if gated is None else {"head_spans": gated}
+    extra = {} if gated is None else {"context_attention": gated}
     hidden: Tensor = backbone.decoder(
         inputs_embeds=embeds[None],
         position_ids=placed.to(embeds.device),

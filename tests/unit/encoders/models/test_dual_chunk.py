@@ -3,15 +3,19 @@
 Tiny random text models of every family with positions on one axis; frames are tokens like others.
 """
 
+from types import SimpleNamespace
+
 import encoders.models.torchvision_ops  # noqa: F401
 
 import pytest
 import torch
 
 from encoders.errors import UserError
+from encoders.models.heads.head_spans import HeadSpans
 from encoders.models.language_model import scaled_model
 from encoders.models.position.dual_chunk import ChunkRotary, DualChunks
 from encoders.schema import FrameEmbeds, KVBlock
+from tests.support.plain_attention import dense
 from tests.support.rotary_models import MODELS, language_model
 
 S, C = 8, 12  # of a chunk, and trained
@@ -119,3 +123,31 @@ def test_no_context_is_too_long_and_what_does_not_fit_is_refused():
     model.max_positions = None
     with pytest.raises(UserError, match="positions= is needed"):
         scaled_model(model, DualChunks())
+
+
+@pytest.mark.parametrize("context", [6, 11])  # within the first chunk, and beyond it
+def test_heads_that_read_a_part_read_it_in_dual_chunks_too(context):
+    """Everything read is no policy, and what is left stands where it stood."""
+    model = scaled_model(language_model("llama"), WAY)
+    shape = model.kv_shape
+
+    def answered(span: int | None, text: list[int]) -> torch.Tensor:
+        cache = model.cache(64)
+        model.prefill(model.embed(text), cache)
+        if span is not None:
+            spans = torch.full((shape.layers, shape.heads), span)
+            cache.context_attention = HeadSpans(spans, 2, context, compensates=True)
+        return torch.cat([model.forward(model.embed([token]), cache) for token in IDS[:4]])
+
+    own = IDS[:context]
+    assert torch.equal(answered(context, own), answered(None, own))
+    assert not torch.allclose(answered(1, own), answered(None, own), atol=1e-2)
+    query, key = torch.randn(2, 1, 4, 1, 16), torch.randn(1, 2, 30, 16)
+    turned = ChunkRotary(S, C, model._plain_table).queries(torch.tensor([29]), 64)
+    queries, keys = turned.spread(query[0], key)
+    spans = HeadSpans(torch.full((1, 2), 5), 2, 29, compensates=False)
+    layer = SimpleNamespace(layer_idx=0)
+    left = [0, 1, *range(24, 30)]
+    found = spans.attend(dense, layer, queries, keys, key, None, scaling=0.2)[0]
+    expected = dense(layer, queries, keys[:, :, left], key[:, :, left], None, scaling=0.2)[0]
+    torch.testing.assert_close(found, expected)

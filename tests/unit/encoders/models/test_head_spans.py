@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from encoders.models.heads.head_spans import HeadSpans
+from tests.support.plain_attention import dense
 
 SINK, CONTEXT, NEW, WIDTH, GROUP = 3, 20, 4, 8, 2
 LAYER = SimpleNamespace(layer_idx=1)
@@ -18,15 +19,6 @@ def tensors(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]
     query = torch.randn(1, 3 * GROUP, NEW, WIDTH, generator=chance).to(dtype)
     key, value = torch.randn(2, 1, 3, length, WIDTH, generator=chance).to(dtype)
     return query, key, value
-
-
-def dense(module, query, key, value, mask, *, scaling):
-    """Every head reads every token up to its own; [1, n, Hq, Dh]."""
-    group, new, length = query.shape[1] // key.shape[1], query.shape[2], key.shape[2]
-    keys, values = (x.repeat_interleave(group, 1) for x in (key, value))
-    hidden = torch.ones(new, length, dtype=torch.bool).triu(length - new + 1)
-    scores = (query @ keys.transpose(2, 3) * scaling).masked_fill(hidden, -torch.inf)
-    return (scores.softmax(-1) @ values).transpose(1, 2), None
 
 
 def published(query, key, value, span: int, compensates: bool, scaling: float) -> Tensor:
