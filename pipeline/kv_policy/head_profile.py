@@ -4,7 +4,7 @@ Either of two files will do:
 - `python -m pipeline.evaluation.retrieval_heads` writes "scores" [layer][query head]: the share of
   attention on what an answer rests on, as RazorAttention (arXiv 2407.15891) looks for heads that
   fetch. A KV head has the score of its best query head.
-- `python -m pipeline.evaluation.heads.head_gates` writes "gates" [layer][KV head], which
+- `python -m pipeline.evaluation.profiles.head_gates` writes "gates" [layer][KV head], which
   DuoAttention (arXiv 2410.10819) fits.
 """
 

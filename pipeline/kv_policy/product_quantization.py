@@ -1,7 +1,7 @@
 """Product quantization at rest, after MILLION (arXiv 2504.03661).
 
 The equation and the costs are in memory/storage/segments/codebook.py, and `python -m
-pipeline.evaluation.kv_codebook` makes a codebook.
+pipeline.evaluation.profiles.kv_codebook` makes a codebook.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ class ProductQuantization(KVPolicy):
         if codebook is None and not path.is_file():
             raise UserError(
                 f"{backbone.path} has no {NAME}; make one with `python -m "
-                "pipeline.evaluation.kv_codebook`, and name it in kv_policy.codebook=FILE."
+                "pipeline.evaluation.profiles.kv_codebook`, and name it in kv_policy.codebook=FILE."
             )
         self.codebook = Codebook.read(path)
         shape = backbone.language_model.kv_shape

@@ -14,7 +14,7 @@ class StreamingHeads(HeadSplit):
     place of the rest."""
 
     profile_name = NAME
-    made_by = "heads.head_gates"
+    made_by = "profiles.head_gates"
 
     def __init__(
         self,

@@ -31,7 +31,8 @@ from pipeline.build import build_local, build_qa, build_source
 from pipeline.config.compose import compose
 from pipeline.config.task_settings import register
 from pipeline.evaluation.attention_recall import films, texts
-from pipeline.evaluation.channel_profile import keys_and_queries
+from pipeline.evaluation.profiles.channel_profile import keys_and_queries
+from pipeline.evaluation.profiles.profile_program import Calibration
 from pipeline.evaluation.profiles.query_profile import directions
 from pipeline.scoring import cell
 
@@ -133,13 +134,13 @@ def main() -> None:
     questions = [
         (number, each)
         for number, (_, queries) in zip(
-            numbers, keys_and_queries(own, numbers, args.settings, bank), strict=True
+            numbers, keys_and_queries(Calibration(own, numbers, args.settings, bank)), strict=True
         )
         for each in queries
     ]
     others = [CALIBRATION + number for number in range(CALIBRATING)]
     paths = list(films(CALIBRATING, args.seconds, [], args.out, first=CALIBRATION))
-    found = list(keys_and_queries(paths, others, args.settings, bank))
+    found = list(keys_and_queries(Calibration(paths, others, args.settings, bank)))
     known = {text for number in others for text in texts(number)}
     with tempfile.TemporaryDirectory() as name:
         profile = Path(name) / "profile.npz"

@@ -8,7 +8,7 @@
 With as many channels as a head has, this is the mean key. SparQ and Double Sparsity score every
 token; here it is the mean key, because a frame is what is read.
 Cost: by the query, the bytes of mean keys and `count / Dh` of their products; by a profile,
-`count / Dh` of both. `python -m pipeline.evaluation.channel_profile` makes a profile.
+`count / Dh` of both. `python -m pipeline.evaluation.profiles.channel_profile` makes a profile.
 """
 
 import hashlib
@@ -96,7 +96,7 @@ def _channels(path: Path, count: int) -> np.ndarray:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"block_score.profile={path} cannot be read as a profile of channels; make one with "
-            "python -m pipeline.evaluation.channel_profile."
+            "python -m pipeline.evaluation.profiles.channel_profile."
         ) from error
     if importance.ndim != 3 or not np.isfinite(importance).all():
         raise UserError(

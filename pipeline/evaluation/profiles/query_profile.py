@@ -11,8 +11,6 @@ cards; they are others than those of the tables.
 
 import argparse
 import io
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,10 +18,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from memory.retrieval.block_score.clustering import k_means
-from memory.storage.atomic import write_atomically
-from pipeline.config.task_settings import register
-from pipeline.evaluation.attention_recall import films
-from pipeline.evaluation.channel_profile import FIRST, keys_and_queries
+from pipeline.evaluation.profiles.channel_profile import FIRST, keys_and_queries
+from pipeline.evaluation.profiles.profile_program import Calibration, Options, ProfileProgram
 
 ROUNDS = 10  # of Lloyd's algorithm
 
@@ -37,31 +33,24 @@ def directions(questions: list[Tensor], heads: int, lists: int) -> Tensor:
     return normalize(centroids, dim=-1).unflatten(0, points.shape[:2])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("out", type=Path)
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lists", type=int, default=64)
-    parser.add_argument("--films", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of a film")
-    parser.add_argument("settings", nargs="*", metavar="SETTING=VALUE", help="as of reelbank ask")
-    args = parser.parse_intermixed_args()
-    register()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        numbers = [FIRST + number for number in range(args.films)]
-        paths = list(films(args.films, args.seconds, [], folder, first=FIRST))
-        found = list(keys_and_queries(paths, numbers, args.settings, folder / "bank"))
-    common = torch.cat([keys for keys, _ in found]).mean(0)  # [L, H, Dh]
-    asked = [each for _, questions in found for each in questions]
-    made = directions(asked, common.shape[1], args.lists)
+
+
+def _fit(own: Calibration, options: Options) -> tuple[bytes, str]:
+    pairs = list(keys_and_queries(own))
+    common = torch.cat([keys for keys, _ in pairs]).mean(0)  # [L, H, Dh]
+    asked = [each for _, questions in pairs for each in questions]
+    made = directions(asked, common.shape[1], options.lists)
     data = io.BytesIO()
     np.savez(data, directions=made.numpy(), common=common.numpy())
-    write_atomically(args.out, data.getvalue())
     layers, heads, lists, width = made.shape
-    print(f"{args.out}: {layers} layers, {heads} heads, {lists} directions of {width} numbers")
+    note = f"{layers} layers, {heads} heads, {lists} directions of {width} numbers"
+    return data.getvalue(), note
+
+
+PROGRAM = ProfileProgram(__doc__, _fit, films=4, first=FIRST, add_options=_add_options)
 
 
 if __name__ == "__main__":
-    main()
+    PROGRAM.run()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from memory.retrieval.block_score.channel_subset import ChannelSubset
-from pipeline.evaluation import channel_profile
+from pipeline.evaluation.profiles import channel_profile
 from tests.support.toys import toy_parts
 
 
@@ -19,7 +19,7 @@ def test_a_profile_is_made_and_read(
     out = tmp_path / "profile.json"
     given = [str(out), "--films", "1", "--seconds", "24", *toy_parts()]
     monkeypatch.setattr(sys, "argv", ["channel_profile", *given])
-    channel_profile.main()
+    channel_profile.PROGRAM.run()
     assert "3 layers, 2 heads, 16 channels" in capsys.readouterr().out
     importance = json.loads(out.read_text())["importance"]
     assert [len(importance), len(importance[0]), len(importance[0][0])] == [3, 2, 16]

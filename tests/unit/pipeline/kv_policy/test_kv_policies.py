@@ -14,7 +14,7 @@ from encoders.schema import KVBlock
 from memory.storage.segments.codebook import Codebook
 from pipeline.build import _refuse_other_codebook
 from pipeline.config.parts import call, check, instantiate
-from pipeline.evaluation.kv_codebook import some_tokens
+from pipeline.evaluation.profiles.kv_codebook import some_tokens
 from pipeline.kv_policy.eviction import Eviction
 from pipeline.kv_policy.frame_means import FrameMeans
 from pipeline.kv_policy.head_profile import HeadProfile

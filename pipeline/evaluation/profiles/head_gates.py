@@ -1,7 +1,7 @@
 """Which KV heads of a model need the whole context, fitted as in DuoAttention (arXiv 2410.10819): a
 profile for kv_policy=streaming_heads.
 
-    python -m pipeline.evaluation.heads.head_gates OUT.json [--films 12] [--seconds 60]
+    python -m pipeline.evaluation.profiles.head_gates OUT.json [--films 12] [--seconds 60]
         [--steps 200] [--penalty 0.05] [SETTING=VALUE ...]
 
 Each KV head gets a gate g from 0 to 1, and its output is a mixture of two attentions:
@@ -17,10 +17,8 @@ window is that of kv_policy=streaming_heads with the settings given.
 import argparse
 import json
 import random
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,17 +30,15 @@ from encoders.models.kv_cache import FixedCache, LibraryCache
 from encoders.models.positions import Cursor
 from encoders.models.video_llm import VideoLLM
 from memory.schema import Question
-from memory.storage.atomic import write_atomically
 from pipeline.answer.schema import Reader, local
 from pipeline.build import build_local, build_qa, build_source
 from pipeline.config.compose import compose
-from pipeline.config.task_settings import register
-from pipeline.evaluation.attention_recall import NEEDLES, SEED, films
+from pipeline.evaluation.attention_recall import NEEDLES, SEED
+from pipeline.evaluation.profiles.profile_program import Calibration, Options, ProfileProgram
 from pipeline.kv_policy.streaming_heads import window_tokens
 from pipeline.needle_world.scenes import questions, random_scene
 from pipeline.runtime.stage_timer import StageTimer
 
-_FIRST = 3000  # number of the first film; those of attention_recall begin at 0
 _RATE = 0.05  # of Adam
 
 
@@ -76,15 +72,12 @@ class GatedSpans:
         return gate[None, None, :, None] * whole + (1 - gate)[None, None, :, None] * part, None
 
 
-def examples(
-    paths: list[Path], numbers: list[int], settings: list[str], bank: Path
-) -> Iterator[tuple[VideoLLM, GateExample]]:
+def examples(own: Calibration) -> Iterator[tuple[VideoLLM, GateExample]]:
     """One for each question with a card's answer."""
-    common = [f"bank={bank}", "video=-", "question=-", "text=none", "clip=embedded"]
-    config = compose("ask", [*common, *settings])
+    config = compose("ask", own.overrides)
     backbone = build_local(config)
     assert isinstance(backbone, VideoLLM)  # its decoder is called below
-    for number, path in zip(numbers, paths, strict=True):
+    for number, path in zip(own.numbers, own.paths, strict=True):
         config.video = str(path)
         qa = build_qa(config, backbone)
         with qa.bank:
@@ -163,32 +156,24 @@ def fit(
     return gates.detach(), float(np.mean(losses[-len(own) :]))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--films", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of a film")
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=200, help="of the fit, a question each")
     parser.add_argument("--penalty", type=float, default=0.05, help="on the mean gate")
-    parser.add_argument("settings", nargs="*", metavar="SETTING=VALUE", help="as of reelbank ask")
-    args = parser.parse_intermixed_args()
-    register()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        numbers = [_FIRST + number for number in range(args.films)]
-        paths = list(films(args.films, args.seconds, [], folder, first=_FIRST))
-        made = list(examples(paths, numbers, args.settings, folder / "bank"))
-    backbone, own = made[0][0], [example for _, example in made]
-    gates, loss = fit(backbone, own, args.steps, args.penalty)
+
+
+def _fit(own: Calibration, options: Options) -> tuple[bytes, str]:
+    made = list(examples(own))
+    backbone, every = made[0][0], [example for _, example in made]
+    gates, loss = fit(backbone, every, options.steps, options.penalty)
     rounded = [[round(x, 4) for x in layer] for layer in gates.tolist()]
-    facts = {"films": args.films, "steps": args.steps, "penalty": args.penalty}
-    write_atomically(args.out, (json.dumps({"gates": rounded} | facts) + "\n").encode())
-    print(f"{args.out}: gates of {len(own)} questions, last error {loss:.4f}")
-    for layer, row in enumerate(rounded):
-        print(f"layer {layer}: {' '.join(map(str, row))}")
+    facts = {"films": options.films, "steps": options.steps, "penalty": options.penalty}
+    lines = [f"gates of {len(every)} questions, last error {loss:.4f}"]
+    lines += [f"layer {layer}: {' '.join(map(str, row))}" for layer, row in enumerate(rounded)]
+    return (json.dumps({"gates": rounded} | facts) + "\n").encode(), "\n".join(lines)
+
+
+PROGRAM = ProfileProgram(__doc__, _fit, films=12, first=3000, add_options=_add_options)
 
 
 if __name__ == "__main__":
-    main()
+    PROGRAM.run()
