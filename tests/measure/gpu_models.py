@@ -134,6 +134,7 @@ def _model(run: Run, name: str, checkpoint: Path, *, hour: bool) -> Rows:
         ("memory, encoding", _peak(run)),
         *_questions(config, backbone, bank),
         ("memory, answering", _peak(run)),
+        ("a card of 24 GB", _fits(run)),
     ]
     if hour:
         rows += _hour(run, config, backbone, bank)
@@ -243,6 +244,14 @@ def timed() -> Iterator[list[float]]:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     took.append(time.perf_counter() - began)
+
+
+def _fits(run: Run) -> str:
+    """Whether what was allocated so far fits into a card of 24 GB, of which a driver takes 1."""
+    if run.device.type != "cuda":
+        return "not measured on a CPU"
+    held = torch.cuda.max_memory_reserved()
+    return "holds it" if held < 23e9 else f"lacks {(held - 23e9) / 1e9:.1f} GB"
 
 
 def _peak(run: Run) -> str:
