@@ -92,22 +92,23 @@ def _without_part(fused: PartSettings, name: str, has_others: bool = False) -> P
 def retriever_settings(
     settings: PipelineSettings, clip: DualEncoder, has_others: bool = False
 ) -> PartSettings:
-    """The settings of the retriever. With clip=auto, retriever=fused goes without frame embeddings
-    where there are none, and where they are those of the embedded embedder behind a real backbone.
+    """The settings of the retriever. retriever=fused goes without frame embeddings where there are
+    none, and with clip=auto where they are those of the embedded embedder behind a real backbone.
     has_others: further frame embedders are parts of it as well.
 
     UserError if another retriever or the segmenter needs them.
     """
-    node = settings.retriever
-    if settings.clip.get("model") != AUTO or is_of_needle_world(settings.backbone):
+    node, is_chosen = settings.retriever, settings.clip.get("model") != AUTO
+    has_none = isinstance(clip, NoFrameEmbedder)
+    if not has_none and (is_chosen or is_of_needle_world(settings.backbone)):
         return node
-    if not isinstance(clip, NoFrameEmbedder) and not is_embedded(clip):
+    if not has_none and not is_embedded(clip):
         return node
     remedy = (
         "give clip=b32, which is fetched on first use, clip=conse with the extra pictures, or "
         "clip=embedded, which knows cards only"
     )
-    if settings.segmenter["_target_"].endswith(".SceneCuts") and isinstance(clip, NoFrameEmbedder):
+    if settings.segmenter["_target_"].endswith(".SceneCuts") and has_none:
         raise UserError(f"segmenter=scene needs a frame embedder, and this run has none; {remedy}.")
     if node["_target_"].endswith(".ClipRetriever"):
         raise UserError(f"retriever=clip needs a frame embedder that suits the backbone; {remedy}.")

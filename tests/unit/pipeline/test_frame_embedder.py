@@ -24,8 +24,9 @@ from pipeline import cli, frame_embedder
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config.compose import compose
 from pipeline.config.task_settings import WEIGHTS
+from pipeline.engine import Engine
 from pipeline.frame_embedder import build_clip, clip_options
-from tests.support.toys import toy_checkpoint
+from tests.support.toys import toy_checkpoint, toy_parts
 from tests.support.videos import write_video
 
 EMBEDDED = f"local-dir:{WEIGHTS / 'clip'}"
@@ -66,6 +67,24 @@ def test_the_embedded_model_keeps_its_embedder(tmp_path, caplog):
     assert build_clip(own.changed(clip=own.clip | {"model": EMBEDDED})).fingerprint() == (
         found.fingerprint()
     )
+
+
+@pytest.mark.slow
+def test_without_an_embedder_keys_are_searched_until_one_is_added(film, tmp_path):
+    plain = [f"bank={tmp_path / 'bank'}", *toy_parts(), "retriever=fused"]
+    own = [each for each in plain if not each.startswith("clip")]
+    with Engine.compose([*own, "clip=none"]) as engine:
+        assert engine.add(str(film)).frames == 6
+        assert engine.ask("What is the code?", str(film)).frames_read == 6
+        with pytest.raises(UserError, match="have no embeddings"):
+            engine.find("x", channels=["picture"])
+    with Engine.compose([*own, "clip=[none,embedded]"]) as engine:
+        report = engine.add(str(film))
+        assert report.new_segments == 0 and report.pictures == {"embedded": 6}
+        assert len(engine.find("x", channels=["picture"]).moments) > 0
+    with pytest.raises(UserError, match="retriever=clip needs a frame embedder"):
+        engine_of = Engine.compose([*own, "clip=none", "retriever=clip", f"bank={tmp_path / 'b'}"])
+        engine_of.ask("What is the code?", str(film))
 
 
 def test_another_backbone_without_weights_of_b32_finds_frames_by_their_keys(
