@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from encoders.schema import VisualTokens
 from memory.schema import Run
 from memory.storage.catalog import SegmentRow
 from memory.store import DiskStore
@@ -53,6 +54,18 @@ class EncoderWindow:
             raise KeyError((video_id, number))
         before = self._store.catalog.newest(video_id, frames, number) if frames else []
         return [*before, own]
+
+    def rows_from(self, video_id: str, first: int, number: int) -> list[SegmentRow]:
+        """The rows of the segments of these numbers, both with their own, that are stored, in time
+        order. KeyError if the last one is not."""
+        rows = [self._store.catalog.segment(video_id, each) for each in range(first, number + 1)]
+        if rows[-1] is None:
+            raise KeyError((video_id, number))
+        return [row for row in rows if row is not None]
+
+    def tokens(self, row: SegmentRow) -> VisualTokens:
+        """The visual tokens of a whole segment, as the bank stores them."""
+        return self._store.frames(row.video_id, row.number, 0, row.frames, kv=False)[0]
 
     def _whole(self, video_id: str, row: SegmentRow) -> Run:
         """A whole segment. Keys and values in the recent window are exact; once they leave it, the

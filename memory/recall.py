@@ -17,6 +17,7 @@ from encoders.text.lines import TextLine
 from memory import frame_budget
 from memory.bank_catalog import BankCatalog
 from memory.cache.loader import FrameLoader
+from memory.cache.tiers import FrameKey
 from memory.encoded.bank_encoding import BankEncoding
 from memory.frame_budget import FrameSelection
 from memory.library.library import Library
@@ -48,7 +49,7 @@ from memory.schema import (
     VideoTitle,
 )
 from memory.text.vectors import TextVectors
-from memory.timeline import Span
+from memory.timeline import Span, Timeline
 
 
 class Recall:
@@ -103,27 +104,35 @@ class Recall:
         interval = {each: self._catalog.require_video(each).interval for each in videos}
         # pending before timelines: a segment that is written in between is then in a timeline
         pending = {video_id: self._pending.as_read(video_id) for video_id in videos}
+        encoding_s = 0.0
         with self._searchable.searching(videos) as timelines:  # 1
-            selected = [
-                self._select(
-                    question,
-                    read,
-                    spans,
-                    {
-                        each: view_of(question, each, timelines[each], pending[each], interval, kv)
-                        for each in question.videos
-                    },
-                    read_tokens,
+            examined: set[tuple[str, int]] = set()  # segments whose own costs are in the timelines
+            while True:
+                selected = [
+                    self._select(
+                        question,
+                        read,
+                        spans,
+                        {
+                            each: view_of(
+                                question, each, timelines[each], pending[each], interval, kv
+                            )
+                            for each in question.videos
+                        },
+                        read_tokens,
+                    )
+                    for question, read, spans in zip(
+                        questions, lines or none, near or none, strict=True
+                    )
+                ]
+                names, keys = frames_of(
+                    (each.ordinals(each.frames.ordinals) for each in selected), timelines, kv
                 )
-                for question, read, spans in zip(
-                    questions, lines or none, near or none, strict=True
-                )
-            ]
-        names, keys = frames_of(
-            (each.ordinals(each.frames.ordinals) for each in selected), timelines, kv
-        )
-        # a reader of pictures needs no tokens
-        encoding_s = 0.0 if self._counts_frames else self._encoding.encode_for(keys)
+                if self._counts_frames:  # a reader of pictures needs no tokens
+                    break
+                encoding_s += self._encoding.encode_for(keys)
+                if not self._price(timelines, keys, examined):
+                    break
         began = time.perf_counter()
         self.share_ram()
         runs, lease = self._frames.load(keys, [name.ordinal for name in names])  # 2
@@ -176,6 +185,31 @@ class Recall:
     def in_memory(self) -> dict[str, int]:
         """Bytes of search rows ("index"), and of frames ("ram" and "device")."""
         return {"index": self._index_bytes()} | self._frames.tiers.nbytes()
+
+    def _price(
+        self,
+        timelines: dict[str, Timeline],
+        keys: Sequence[FrameKey],
+        examined: set[tuple[str, int]],
+    ) -> bool:
+        """Where segments come without visual tokens: put what the chosen ones cost, now that they
+        are encoded, in the place of what was planned. Returns whether a budget may hold more.
+
+        Every question begins with the plan, so what it reads does not depend on what others had
+        encoded. examined: segments with their own costs; those of `keys` are added.
+        """
+        if not self._encoding.is_on_demand:
+            return False
+        new = {(key.video_id, key.segment) for key in keys} - examined
+        examined |= new
+        is_cheaper = False
+        for video_id in {video_id for video_id, _ in new}:
+            numbers = sorted(number for each, number in new if each == video_id)
+            costs = self._encoding.costs(video_id, numbers)
+            priced = timelines[video_id].priced(costs)
+            is_cheaper |= priced is not timelines[video_id]
+            timelines[video_id] = priced
+        return is_cheaper
 
     def _index_bytes(self) -> int:
         rows = self._searchable.retriever.nbytes + self._library.nbytes

@@ -4,8 +4,8 @@ Knows no tensors, no files and no retriever. Appending does not copy, so a segme
 after a day as after a minute.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -95,6 +95,19 @@ class Timeline:
             each.extended(part) for each, part in zip(arrays, more, strict=True)
         )
         return Timeline(times, tokens, edges, numbers, revision, arrays, seals)
+
+    def priced(self, costs: Mapping[int, np.ndarray]) -> "Timeline":
+        """With other token counts of some segments, each as number -> [frames]; itself where none
+        differs, or has the frames of its segment. It cannot be extended."""
+        tokens: np.ndarray | None = None
+        for number, own in costs.items():
+            segment = int(np.searchsorted(self.numbers, number))
+            frames = slice(self.edges[segment], self.edges[segment + 1])
+            before = self.tokens[frames]
+            if len(own) == len(before) and not np.array_equal(own, before):
+                tokens = self.tokens.copy() if tokens is None else tokens
+                tokens[frames] = own
+        return self if tokens is None else replace(self, tokens=tokens, _arrays=())
 
     @property
     def next_number(self) -> int:

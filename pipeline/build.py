@@ -79,6 +79,7 @@ from pipeline.text_model import TextModel
 
 # frames that an answer reads by default; more frames without a needle mislead the embedded model
 READ_FRAMES = 24
+_LONG_S = 60.0  # a stretch of film that several workers decode for a question
 
 log = logging.getLogger(__name__)
 
@@ -392,7 +393,8 @@ def _refuse_other_codebook(codebook: Codebook | None, weights: str) -> None:
     if codebook is not None and codebook.model not in ("", weights.partition("-")[0]):
         raise UserError(
             f"The codebook of kv_policy= is of a model with the weights {codebook.model}, and this "
-            f"one has {weights}; make one with `python -m pipeline.evaluation.kv_codebook`."
+            f"one has {weights}; make one with `python -m "
+            "pipeline.evaluation.profiles.kv_codebook`."
         )
 
 
@@ -488,12 +490,19 @@ def open_video(
 
 
 def _open_stored(
-    settings: PipelineSettings, backbone: VideoModel, path: str, start: float, end: float | None
+    settings: PipelineSettings,
+    backbone: VideoModel,
+    path: str,
+    start: float,
+    end: float | None,
+    seconds: float,
 ) -> FrameSource:
-    """The frames of a film as they were sampled when it was added, without thumbnails, by one
-    worker: a question needs some seconds of it."""
+    """The frames of a film as they were sampled when it was added, without thumbnails. seconds: of
+    each stretch that a question needs; one worker decodes a few."""
     node = {key: each for key, each in settings.source.items() if not key.startswith("keep")}
-    own = settings.changed(source=node | ({"workers": 1} if "workers" in node else {}))
+    if "workers" in node and seconds < _LONG_S:
+        node["workers"] = 1
+    own = settings.changed(source=node)
     return open_video(own, backbone, path, start=start, end=end)
 
 

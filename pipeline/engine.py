@@ -28,6 +28,7 @@ from pipeline.engine_parts.loaded_parts import LoadedParts
 if TYPE_CHECKING:
     from encoders.schema import VideoInfo
     from memory.bank import MemoryBank
+    from memory.encoded.bank_encoding import BeforeSegment
     from memory.resolution.schema import Resolution
     from memory.storage.catalog import VideoRow
     from pipeline.build import AnyModel
@@ -50,6 +51,10 @@ def _no_token(text: str) -> None:
 
 def _no_progress(info: "VideoInfo") -> "AbstractContextManager[Progress]":
     return nullcontext(lambda seconds, nbytes: None)
+
+
+def _no_progress_of_segments(done: int, of: int) -> None:
+    pass
 
 
 class Engine:
@@ -138,6 +143,7 @@ class Engine:
         cancelled: threading.Event | None = None,
         history: "History | None" = None,
         resolution: "Resolution | None" = None,
+        on_encode: "BeforeSegment" = _no_progress_of_segments,
     ) -> "Answer":
         """Answer a question about a video, or about several together; a file that the bank lacks is
         encoded first.
@@ -147,7 +153,8 @@ class Engine:
         on_token: gets the text in pieces. start, end, began: as in `add`. cancelled: once it is
         set, Cancelled is raised soon. history: earlier rounds, which the question may refer to; the
         answer is added. resolution: how many visual tokens of each frame are read, with
-        reader=tokens (memory/resolution/); None: as the settings say.
+        reader=tokens (memory/resolution/); None: as the settings say. on_encode: in a bank that
+        encodes on demand, gets how many segments of how many are encoded for this question.
         UserError as `add`, on an empty question or one from before the first
         frame, and on a follow-up that follows nothing.
         """
@@ -181,7 +188,7 @@ class Engine:
         asked = Question(question, list(dict.fromkeys(ids)), moment, resolution=resolution)
         if history is not None and follow_up is not None:
             asked = history.carry(follow_up.about(asked))
-        with self._read_lock:
+        with self._read_lock, self.qa.bank.encoding.watched(on_encode):
             answer = self.qa.ask(asked, on_token, cancelled=cancelled)
         if history is not None:
             from pipeline.conversation.round import Round

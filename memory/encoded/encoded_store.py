@@ -33,12 +33,12 @@ from memory.storage.segments.tensor_file import DamagedError
 
 FOLDER = "encoded"
 # what the provenance of such a bank has beside that of others
-NAME, ON_DEMAND = "visual_tokens", "on demand"
+NAME, ON_DEMAND, IN_BLOCKS = "visual_tokens", "on demand", "on demand, in blocks"
 
 
 def settings_key(provenance: Provenance) -> str | None:
     """The key of a bank's settings; None for a bank whose segments come encoded."""
-    if provenance.get(NAME) != ON_DEMAND:
+    if provenance.get(NAME) not in (ON_DEMAND, IN_BLOCKS):
         return None
     text = json.dumps(dict(provenance), sort_keys=True)
     model = re.sub(r"[^A-Za-z0-9._]", "_", str(provenance.get("model")))
@@ -98,6 +98,13 @@ class EncodedStore(SideFiles):
         if numbers is None:
             return self.rows.missing(video_id, self.settings)
         return [each for each in sorted(set(numbers)) if self.row_of(video_id, each) is None]
+
+    def costs(self, row: SideRow) -> np.ndarray:
+        """[T] visual tokens of each frame of a segment, from the file of its row."""
+        try:
+            return np.diff(segment_file.read_times(self.path_of(row))[1].numpy())
+        except (OSError, DamagedError):  # the reader of the frames says what is wrong
+            return np.empty(0, np.int64)
 
     def _frames_in(self, path: Path, row: SideRow) -> int:
         segment_file.check(path, row.seal)

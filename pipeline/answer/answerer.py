@@ -42,7 +42,7 @@ from pipeline.answer.strategies.segment_slices import seen_slices
 from pipeline.answer.stream import AnswerStream
 from pipeline.query.batched import BatchedQueries
 from pipeline.query.time_limits import TimedQuestion, read_times
-from pipeline.runtime.cancel import Emit
+from pipeline.runtime.cancel import Emit, raise_if_cancelled
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import (
     PICTURE,
@@ -104,14 +104,17 @@ class Answerer:
 
         emit: gets the text in pieces.
         read: replaces the reader, for example to choose one of several options.
-        cancelled: once it is set, the answer ends soon and Cancelled is raised.
+        cancelled: once it is set, the answer ends soon and Cancelled is raised. Segments that the
+        bank encoded for it until then are kept.
         Raises UserError on an empty question, a video that is not in the bank, or a moment before
         its first frame.
         """
         check_question(question.text)
         if len(question.videos) == 1 or not isinstance(self.strategy, Retrieve):
             self._requests.videos(question)  # of many videos, `retrieve` looks itself
-        answer = self._dated(self.strategy.answer(question, self, Turn(emit, cancelled, read)))
+        with self.bank.encoding.watched(lambda done, of: raise_if_cancelled(cancelled)):
+            answer = self.strategy.answer(question, self, Turn(emit, cancelled, read))
+        answer = self._dated(answer)
         used = None if answer.trace is None else answer.trace.usage
         return answer if used is None else replace(answer, usage=used)
 

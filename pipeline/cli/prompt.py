@@ -123,6 +123,7 @@ class Prompt:
                     self._show_progress,
                     cancelled=cancelled,
                     history=self._history_of(video),
+                    on_encode=self._show_progress.show_segments,
                 )
             )
         except BaseException:

@@ -46,6 +46,7 @@ def run(settings: AskSettings, engine: Engine | None = None) -> int:
             start=settings.start,
             end=settings.end,
             began=settings.began,
+            on_encode=messages.show_segments,
         )
         moments = listed_moments(answer, asking)
     print_answer(answer, settings.format, streams)

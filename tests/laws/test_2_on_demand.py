@@ -4,6 +4,7 @@ Exactness is that of bytes: what a question had encoded is the file that a bank 
 once has.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,10 @@ from encoders.errors import UserError
 from encoders.schema import FrameSource
 from memory.bank import MemoryBank
 from memory.retrieval.uniform import UniformRetriever
+from memory.schema import Question
 from pipeline.engine import Engine
 from pipeline.qa import VideoQA
+from pipeline.runtime.cancel import Cancelled
 from tests.support import qa as films
 from tests.support.children import ask_on_demand, receive_all, start
 from tests.support.families import FAMILIES
@@ -25,7 +28,7 @@ from tests.support.qa import ask, scenes
 from tests.support.toys import toy_clip, toy_parts
 from tests.support.videos import write_video
 
-LATER = "visual_tokens=on_demand"
+LATER, BLOCKS = "visual_tokens=on_demand", "visual_tokens=on_demand_blocks"
 # pictures alone are searched, as a bank that encodes on demand has no keys to search
 BY_CLIP = "retriever=clip"
 TOKENS = ("prefill=none", "reader=tokens", BY_CLIP)
@@ -153,6 +156,101 @@ def test_only_what_is_read_is_encoded_and_order_changes_no_byte(film: Path, tmp_
     assert block is not None and part.kv is not None
     assert tokens.tokens.equal(part.tokens.tokens)
     assert block.keys.equal(part.kv.keys) and block.values.equal(part.kv.values)
+
+
+@pytest.mark.slow
+def test_in_blocks_a_window_begins_with_four_segments(film: Path, tmp_path: Path) -> None:
+    """Of the first block it is what encoding at once stores, and of the next one what that stores
+    of a film which begins there. In any order; what lies before in a block is stored with it."""
+    options = (*SHORT, "prefill.window_frames=4")
+    whole, _ = full(film, tmp_path / "full", *SHORT, "prefill.window_frames=16")
+    full(film, tmp_path / "later", *options, "start=8")
+    with opened(film, tmp_path / "bank", BLOCKS, *options) as (qa, source):
+        qa.ingest(source)
+        video_id = source.info.video_id
+        calls = towers(qa)
+        encode(qa, video_id, [2])
+        assert sorted(encoded(tmp_path / "bank")) == ["000000", "000001", "000002"]
+        done = len(calls)
+        encode(qa, video_id, [3, 4])  # the tokens of 0 to 2 are read from the bank
+        assert 0 < len(calls) - done <= done
+        (tokens, block), (first, own) = (
+            qa.bank._store.frames(video_id, number, 0, 2) for number in (4, 0)
+        )
+    every = encoded(tmp_path / "bank")
+    assert len(every) == SEGMENTS
+    for name in ("000000", "000001"):  # a window of four frames holds all that lies before
+        assert every[name] == whole[name]
+    with opened(film, tmp_path / "later", *options, "start=8") as (qa, source):
+        there, expected = qa.bank._store.frames(source.info.video_id, 0, 0, 2)
+    assert block is not None and expected is not None and own is not None
+    assert tokens.tokens.equal(there.tokens) and not first.tokens.equal(there.tokens)
+    assert block.keys.equal(expected.keys) and block.values.equal(expected.values)
+    with opened(film, tmp_path / "again", BLOCKS, *options) as (qa, _):
+        pass
+    with opened(film, tmp_path / "again", *options) as (qa, source):
+        qa.ingest(source)
+        for number in (4, 1, 3):
+            encode(qa, video_id, [number])
+    assert encoded(tmp_path / "again") == every
+    message = "encodes on demand otherwise"
+    with (
+        pytest.raises(UserError, match=message),
+        opened(film, tmp_path / "bank", LATER, *options),
+    ):
+        pass
+
+
+def test_a_question_that_is_cancelled_keeps_what_is_encoded(film: Path, tmp_path: Path) -> None:
+    bank, cancelled, told = tmp_path / "bank", threading.Event(), list[tuple[int, int]]()
+
+    def watch(done: int, of: int) -> None:
+        told.append((done, of))
+        if done == 2:
+            cancelled.set()
+
+    with opened(film, bank, LATER, *SHORT) as (qa, source):
+        qa.ingest(source)
+        question = Question("What is the code?", source.info.video_id)
+        with qa.bank.encoding.watched(watch), pytest.raises(Cancelled):
+            qa.ask(question, cancelled=cancelled)
+        assert told == [(number, SEGMENTS) for number in range(3)]
+        before = encoded(bank)
+        assert len(before) == 2 and qa.bank.check.verify() == []
+        told.clear()
+        with qa.bank.encoding.watched(lambda *step: told.append(step)):
+            qa.ask(question)
+        assert told == [(number, 3) for number in range(4)]
+        assert len(encoded(bank)) == SEGMENTS and before.items() <= encoded(bank).items()
+
+
+@pytest.mark.slow
+def test_a_compressor_leaves_room_for_more_frames(tmp_path: Path) -> None:
+    """As many as a bank reads that encodes at once, whatever was encoded for other questions."""
+    film = tmp_path / "long.mp4"
+    write_video(film, 24, 5)
+    options = (*SHORT, "compressor=shrink", "recent_frames=0", "read_tokens=24")
+    _, expected = full(film, tmp_path / "full", *options)
+    answers = []
+    for name in ("first", "later"):
+        with opened(film, tmp_path / name, LATER, *options) as (qa, source):
+            qa.ingest(source)
+            if name == "later":
+                ask(qa, source, "What is the code?")
+                encode(qa, source.info.video_id, [0, 5, 11])
+            answers.append(ask(qa, source))
+            assert 0 < len(encoded(tmp_path / name)) < 12
+    assert answers[0] == answers[1]
+    planned = 24 // source_tokens(film, tmp_path)
+    assert expected["frames_read"] == answers[0]["frames_read"] > planned
+
+
+def source_tokens(film: Path, tmp_path: Path) -> int:
+    """Tokens of a frame before compression, with its time tag."""
+    with opened(film, tmp_path / "plain", *SHORT) as (qa, source):
+        qa.ingest(source)
+        segment = qa.bank.catalog.read_segment(source.info.video_id, 0)
+    return int(segment.tokens.offsets[1])
 
 
 def test_a_film_that_is_gone(film: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ bank.
 
 Wall seconds depend on what else the machine does. CPU seconds of all threads do not: on two idle
 cores a pass takes at least half of them. Behind the passes: a search, a first question, whose
-segments are encoded, and a second one, for which nothing is.
+segments are encoded, and a second one, for which nothing is. Then first questions alone, each in a
+new bank, in turn: `visual_tokens=on_demand` and `on_demand_blocks`.
 """
 
 import argparse
@@ -76,6 +77,21 @@ class Arms:
             ingester.ingest(source)
             return ingester.bank.catalog.nbytes()
 
+    def first_question(self, encode: str) -> tuple[Pass, int, int]:
+        """A first question in a new bank; segments that were encoded for it, and all of them."""
+        self.add(encode)
+        qa = build_qa(self._settings, self._model, self._clip)
+        with qa.bank:
+            video_id = qa.bank.catalog.videos()[0].info.video_id
+
+            def ask() -> int:
+                qa.ask(Question(_TEXT, video_id))
+                return qa.bank.encoding.nbytes(video_id)
+
+            took = timed(ask)
+            total = len(qa.bank.catalog.segments(video_id))
+            return took, total - len(qa.bank.encoding.missing(video_id)), total
+
     def questions(self) -> list[tuple[str, float, str]]:
         """What a search and two questions took in the bank of the last pass."""
         rows = []
@@ -122,6 +138,10 @@ def report(arguments: argparse.Namespace) -> None:
         loads.append(os.getloadavg()[0])
         calls["on demand"]()
         rows = arms.questions()
+        first: dict[str, list[tuple[Pass, int, int]]] = {"on_demand": [], "on_demand_blocks": []}
+        for _ in range(arguments.rounds):
+            for name, tries in first.items():
+                tries.append(arms.first_question(name))
     print(
         f"\n{arguments.film.name}, {duration:.0f} s; {arguments.rounds} rounds, load "
         f"{min(loads):.1f} to {max(loads):.1f}.\n"
@@ -138,6 +158,17 @@ def report(arguments: argparse.Namespace) -> None:
         )
     pairs = zip(passes["at once"], passes["on demand"], strict=True)
     print(f"\nCPU seconds at once over on demand: {spread(a.cpu / b.cpu for a, b in pairs)}\n")
+    print("| first question in a bank | CPU s | wall s | segments encoded, of | MB |")
+    print("|---|---|---|---|---|")
+    for name, tries in first.items():
+        took, done, total = zip(*tries, strict=True)
+        print(
+            f"| {name} | {spread(one.cpu for one in took)} | {spread(one.wall for one in took)} "
+            f"| {done[0]}, {total[0]} | {took[0].nbytes / 1e6:.1f} |"
+        )
+    both = zip(first["on_demand"], first["on_demand_blocks"], strict=True)
+    ratio = spread(one.cpu / blocks.cpu for (one, *_), (blocks, *_) in both)
+    print(f"\nCPU seconds, on_demand over on_demand_blocks: {ratio}\n")
     print("| then | s | |\n|---|---|---|")
     for name, seconds, note in rows:
         print(f"| {name} | {seconds:.2f} | {note} |")

@@ -30,6 +30,7 @@ class EncodingMessages:
     def __init__(self, settings: IngestSettings | FindSettings) -> None:
         self._settings = settings
         self._encodes = False  # whether anything had to be encoded
+        self._told = time.perf_counter()  # when the last line about segments was printed
 
     @contextmanager
     def __call__(self, info: "VideoInfo") -> Iterator["Report"]:
@@ -44,6 +45,22 @@ class EncodingMessages:
             yield report
         if self._settings.messages == Messages.summary and pass_.seconds > 0:
             print(f"{pass_.name}: {pass_.summary()}", file=sys.stderr, flush=True)
+
+    def show_segments(self, done: int, of: int) -> None:
+        """How many of the segments that a question reads are encoded: one line that changes in a
+        terminal, and lines elsewhere."""
+        if self._settings.messages == Messages.none:
+            return
+        text, now = (
+            f"encoding what the question reads: {done} of {of} segments",
+            time.perf_counter(),
+        )
+        if sys.stderr.isatty():
+            text = "" if done == of else text
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+        elif now - self._told > _INTERVAL and done < of:
+            self._told = now
+            print(text, file=sys.stderr, flush=True)
 
     def suggest(self, *words: str) -> None:
         """A command to try next, after a film was encoded. words: behind `reelbank`."""

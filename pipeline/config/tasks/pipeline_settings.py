@@ -40,10 +40,11 @@ ALSO_BANKS = (
     "bank=."
 )
 
-AT_ONCE, ON_DEMAND = "at_once", "on_demand"
+AT_ONCE, ON_DEMAND, ON_DEMAND_BLOCKS = "at_once", "on_demand", "on_demand_blocks"
 VISUAL_TOKENS = (
     "When the model's visual tokens are made: at_once, or on_demand, which only makes films "
-    "searchable, and encodes what a question reads. null: as the bank has it; a new one, at_once."
+    "searchable, and encodes what a question reads; on_demand_blocks encodes that with fewer "
+    "frames before it. null: as the bank has it; a new one, at_once."
 )
 
 MADE_WITH = (

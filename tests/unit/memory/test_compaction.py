@@ -14,6 +14,7 @@ import pytest
 from encoders.errors import UserError
 from encoders.schema import Segment
 from memory.bank import MemoryBank
+from memory.encoded.encoded_store import IN_BLOCKS, NAME, ON_DEMAND
 from memory.retrieval.kv import KVRetriever
 from memory.schema import Question
 from memory.storage import crash_points
@@ -24,7 +25,7 @@ from memory.storage.segments.segment_file import LOSSLESS
 from tests.support.banks import ordinals
 from tests.support.children import compact, receive_all, start
 from tests.support.damage import content
-from tests.support.pruning import opened
+from tests.support.pruning import PROVENANCE, opened
 from tests.support.records import info, make_video, same, token_queries, write_video
 
 ALL = Rule(before=math.inf)
@@ -115,6 +116,22 @@ def test_the_same_format_rewrites_nothing(root: Path) -> None:
             bank.compaction.run(Rule(), SMALL)
     segments = {name: data for name, data in whole.items() if name.startswith("segments/")}
     assert segments.items() <= content(root).items()
+
+
+@pytest.mark.parametrize("how", [ON_DEMAND, IN_BLOCKS])
+def test_a_bank_that_encodes_on_demand_is_refused(
+    tmp_path: Path, video: list[Segment], how: str
+) -> None:
+    """What it has encoded names the bytes of its segments, and would have to be encoded again."""
+    root = tmp_path / "bank"
+    with opened(root, provenance={**PROVENANCE, NAME: how}) as bank:
+        write_video(bank, video)
+        bank.record_video(info("v"), 1.0, finished=True)
+        whole = content(root)
+        for dry_run in (True, False):
+            with pytest.raises(UserError, match=f"bank {root} encodes on demand, .*; compact a"):
+                bank.compaction.run(ALL, SMALL, dry_run=dry_run)
+        assert content(root) == whole
 
 
 def test_what_an_encoder_goes_on_with_stays(tmp_path: Path, video: list[Segment]) -> None:
