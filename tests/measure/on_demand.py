@@ -1,6 +1,7 @@
 """Seconds and bytes of adding a film to be searched alone, beside encoding it at once.
 
-    python -m tests.measure.on_demand [--out PAGE] FILM [--rounds 3] [--set key=value ...]
+    python -m tests.measure.on_demand [--out PAGE] FILM [--rounds 3] [--first 3]
+        [--modes on_demand on_demand_blocks] [--set key=value ...]
 
 `on demand` is `visual_tokens=on_demand`: frame embeddings and times, every segment durable. `at
 once` also encodes every frame for the embedded model. `decoding` samples the film and drops the
@@ -9,8 +10,9 @@ bank.
 
 Wall seconds depend on what else the machine does. CPU seconds of all threads do not: on two idle
 cores a pass takes at least half of them. Behind the passes: a search, a first question, whose
-segments are encoded, and a second one, for which nothing is. Then first questions alone, each in a
-new bank, in turn: `visual_tokens=on_demand` and `on_demand_blocks`.
+segments are encoded, and a second one, for which nothing is. `--rounds 0` leaves all of that out.
+Then first questions alone, `--first` of each mode, in turn, each in a copy of a bank that has
+encoded nothing.
 """
 
 import argparse
@@ -79,7 +81,12 @@ class Arms:
 
     def first_question(self, encode: str) -> tuple[Pass, int, int]:
         """A first question in a new bank; segments that were encoded for it, and all of them."""
-        self.add(encode)
+        unasked = self.bank.with_name(encode)
+        if not unasked.exists():
+            self.add(encode)
+            shutil.copytree(self.bank, unasked)
+        shutil.rmtree(self.bank, ignore_errors=True)
+        shutil.copytree(unasked, self.bank)
         qa = build_qa(self._settings, self._model, self._clip)
         with qa.bank:
             video_id = qa.bank.catalog.videos()[0].info.video_id
@@ -121,31 +128,32 @@ class Arms:
 def report(arguments: argparse.Namespace) -> None:
     """Tables of passes and of questions."""
     duration = inspect(arguments.film).duration
+    print(f"\n{arguments.film.name}, {duration:.0f} s.\n")
     with tempfile.TemporaryDirectory(prefix="on-demand-") as folder:
         arms = Arms(arguments.film, Path(folder), arguments.set)
-        calls: dict[str, Callable[[], int]] = {
-            "decoding": arms.decoding,
-            "at once": partial(arms.add, "at_once"),
-            "on demand": partial(arms.add, "on_demand"),
-        }
-        for call in calls.values():
-            call()
-        passes: dict[str, list[Pass]] = {name: [] for name in calls}
-        loads, names = [os.getloadavg()[0]], list(calls)
-        for number in range(arguments.rounds):
-            for name in names[number % 3 :] + names[: number % 3]:
-                passes[name].append(timed(calls[name]))
-        loads.append(os.getloadavg()[0])
-        calls["on demand"]()
-        rows = arms.questions()
-        first: dict[str, list[tuple[Pass, int, int]]] = {"on_demand": [], "on_demand_blocks": []}
-        for _ in range(arguments.rounds):
-            for name, tries in first.items():
-                tries.append(arms.first_question(name))
-    print(
-        f"\n{arguments.film.name}, {duration:.0f} s; {arguments.rounds} rounds, load "
-        f"{min(loads):.1f} to {max(loads):.1f}.\n"
-    )
+        if arguments.rounds:
+            _passes(arms, arguments.rounds, duration)
+        if arguments.first:
+            _first_questions(arms, arguments.modes, arguments.first)
+
+
+def _passes(arms: Arms, rounds: int, duration: float) -> None:
+    calls: dict[str, Callable[[], int]] = {
+        "decoding": arms.decoding,
+        "at once": partial(arms.add, "at_once"),
+        "on demand": partial(arms.add, "on_demand"),
+    }
+    for call in calls.values():
+        call()
+    passes: dict[str, list[Pass]] = {name: [] for name in calls}
+    loads, names = [os.getloadavg()[0]], list(calls)
+    for number in range(rounds):
+        for name in names[number % 3 :] + names[: number % 3]:
+            passes[name].append(timed(calls[name]))
+    loads.append(os.getloadavg()[0])
+    calls["on demand"]()
+    rows = arms.questions()
+    print(f"{rounds} rounds, load {min(loads):.1f} to {max(loads):.1f}.\n")
     print("| arm | wall s | CPU s | times real time by wall | by CPU | by half of the CPU | MB/h |")
     print("|---|---|---|---|---|---|---|")
     for name, own in passes.items():
@@ -158,20 +166,31 @@ def report(arguments: argparse.Namespace) -> None:
         )
     pairs = zip(passes["at once"], passes["on demand"], strict=True)
     print(f"\nCPU seconds at once over on demand: {spread(a.cpu / b.cpu for a, b in pairs)}\n")
+    print("| then | s | |\n|---|---|---|")
+    for name, seconds, note in rows:
+        print(f"| {name} | {seconds:.2f} | {note} |")
+
+
+def _first_questions(arms: Arms, modes: list[str], count: int) -> None:
+    load, tries = os.getloadavg()[0], {name: list[tuple[Pass, int, int]]() for name in modes}
+    for _ in range(count):
+        for name, own in tries.items():
+            own.append(arms.first_question(name))
+    print(f"\n{count} first questions of each, load {load:.1f} to {os.getloadavg()[0]:.1f}.\n")
     print("| first question in a bank | CPU s | wall s | segments encoded, of | MB |")
     print("|---|---|---|---|---|")
-    for name, tries in first.items():
-        took, done, total = zip(*tries, strict=True)
+    for name, own in tries.items():
+        took, done, total = zip(*own, strict=True)
         print(
             f"| {name} | {spread(one.cpu for one in took)} | {spread(one.wall for one in took)} "
             f"| {done[0]}, {total[0]} | {took[0].nbytes / 1e6:.1f} |"
         )
-    both = zip(first["on_demand"], first["on_demand_blocks"], strict=True)
-    ratio = spread(one.cpu / blocks.cpu for (one, *_), (blocks, *_) in both)
-    print(f"\nCPU seconds, on_demand over on_demand_blocks: {ratio}\n")
-    print("| then | s | |\n|---|---|---|")
-    for name, seconds, note in rows:
-        print(f"| {name} | {seconds:.2f} | {note} |")
+    first, *others = modes
+    for name in others:
+        ratio = spread(
+            a.cpu / b.cpu for (a, *_), (b, *_) in zip(tries[first], tries[name], strict=True)
+        )
+        print(f"\nCPU seconds, {first} over {name}: {ratio}")
 
 
 def spread(values: Iterable[float]) -> str:
@@ -185,6 +204,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("film", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=3, help="first questions of each mode")
+    parser.add_argument("--modes", nargs="+", default=["on_demand", "on_demand_blocks"])
     parser.add_argument("--set", nargs="*", default=["text=none", "clip=embedded"])
     measurement_page.run(parser, report)
 
