@@ -165,8 +165,8 @@ class OnDemandEncoder:
     def _store(self, row: SegmentRow, run: "_Run") -> None:
         """Prefill a segment behind its window, and store it."""
         for each in run.next_rows(row.number):
-            own = run.tokens.get(each.number)
-            own = self.bank.window.tokens(each) if own is None else own
+            known = run.tokens.get(each.number)
+            own = self.bank.window.tokens(each) if known is None else known
             block = run.prefill(own)
         sources = own.representatives
         stored = self.bank.catalog.read_segment(row.video_id, row.number)

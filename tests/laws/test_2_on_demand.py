@@ -53,7 +53,7 @@ def opened(film: Path, bank: Path, *options: str) -> Iterator[tuple[VideoQA, Fra
 def encode(qa: VideoQA, video_id: str, numbers: Sequence[int]) -> None:
     """As a question does that reads these segments."""
     assert qa.bank.encoding.encode is not None
-    qa.bank.encoding.encode(video_id, numbers)
+    qa.bank.encoding.encode(video_id, numbers, lambda done, of: None)
 
 
 def encoded(bank: Path) -> dict[str, bytes]:
