@@ -172,6 +172,9 @@ class NoFrameEmbedder:
     whose frames are found in another way.
     """
 
+    def __init__(self, *, device: str = "cpu", dtype: str = "float32") -> None:
+        """device, dtype: as of other embedders. 1 is the same everywhere."""
+
     def embed_frames(self, frames: Frames) -> Tensor:
         """[T, 1] float32."""
         return torch.ones(len(frames), 1)

@@ -5,6 +5,8 @@ A read of a segment goes to the store of that segment (memory/union/store_union.
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from memory.encoded.encoded_store import EncodedStore
 from memory.storage.segments.side_rows import SideRow
 from memory.union.video_places import VideoPlaces
@@ -27,6 +29,9 @@ class EncodedUnion(EncodedStore):
 
     def missing(self, video_id: str, numbers: Iterable[int] | None = None) -> list[int]:
         return self._of(video_id).missing(video_id, numbers)
+
+    def costs(self, row: SideRow) -> np.ndarray:
+        return self._of(row.video_id).costs(row)
 
     def nbytes(self, video_id: str) -> int:
         return self._of(video_id).nbytes(video_id)

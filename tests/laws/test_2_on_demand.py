@@ -226,7 +226,7 @@ def test_a_question_that_is_cancelled_keeps_what_is_encoded(film: Path, tmp_path
 
 @pytest.mark.slow
 def test_a_compressor_leaves_room_for_more_frames(tmp_path: Path) -> None:
-    """As many as a bank reads that encodes at once, whatever was encoded for other questions."""
+    """Nearly as many as with encoding at once, whatever was encoded for other questions."""
     film = tmp_path / "long.mp4"
     write_video(film, 24, 5)
     options = (*SHORT, "compressor=shrink", "recent_frames=0", "read_tokens=24")
@@ -240,8 +240,10 @@ def test_a_compressor_leaves_room_for_more_frames(tmp_path: Path) -> None:
                 encode(qa, source.info.video_id, [0, 5, 11])
             answers.append(ask(qa, source))
     assert answers[0] == answers[1] and 0 < len(encoded(tmp_path / "first")) < 12
-    planned = 24 // source_tokens(film, tmp_path)
-    assert expected["frames_read"] == answers[0]["frames_read"] > planned
+    each = source_tokens(film, tmp_path)
+    # what is left of the budget may hold less than a frame that is not looked at yet
+    assert expected["frames_read"] - each < answers[0]["frames_read"] <= expected["frames_read"]
+    assert answers[0]["frames_read"] > 24 // each
 
 
 def source_tokens(film: Path, tmp_path: Path) -> int:
