@@ -1,5 +1,6 @@
 """Lets several live streams share one encoder: the stream that would lose frames first comes first,
-and none waits without end.
+and none waits without end. Where something else is more urgent, such as people who wait for an
+answer, a turn begins up to DEFERRED_S later: a stream can sample less, and a reader cannot.
 
 Knows streams only by how urgent they are. A frame that has waited for PATIENCE_S counts as much as
 a full queue, so a stream that gets few frames, or no more, also has its turn. A turn lasts for the
@@ -15,15 +16,20 @@ from contextlib import contextmanager
 # the share of its queue that is full, and seconds that its oldest frame has waited
 Urgency = Callable[[], tuple[float, float]]
 PATIENCE_S = 15.0
+DEFERRED_S = 1.0  # that a free encoder lets something more urgent go first, at most
+_POLL_S = 0.05
 
 
 class EncoderTurns:
     """`with turns.turn(urgency): ...`"""
 
-    def __init__(self, concurrency: int = 1) -> None:
-        """concurrency: streams that encode at the same time."""
+    def __init__(
+        self, concurrency: int = 1, is_deferred: Callable[[], bool] = lambda: False
+    ) -> None:
+        """concurrency: streams that encode at the same time. is_deferred: whether something more
+        urgent waits for the processor."""
         self.longest_wait = 0.0  # seconds that a stream waited for a turn, at most
-        self._free = concurrency
+        self._free, self._is_deferred = concurrency, is_deferred
         self._waiting: list[Urgency] = []
         self._changed = threading.Condition()
 
@@ -40,8 +46,16 @@ class EncoderTurns:
         with self._changed:
             self._waiting.append(urgency)
             try:
-                while not (self._free and self._most_urgent() is urgency):
-                    self._changed.wait(0.5)
+                free_since = None  # when the encoder could have taken this stream
+                while True:
+                    if not (self._free and self._most_urgent() is urgency):
+                        self._changed.wait(0.5)
+                        continue
+                    now = time.monotonic()
+                    free_since = now if free_since is None else free_since
+                    if now - free_since >= DEFERRED_S or not self._is_deferred():
+                        break
+                    self._changed.wait(_POLL_S)
             finally:  # one that gives up is no more in the way of the others
                 self._waiting.remove(urgency)
             self._free -= 1

@@ -43,6 +43,11 @@ class AdmissionQueue:
         self._running, self._capacity = running, running + waiting
         self._seconds = 1.0  # moving average of the time that a request holds its ticket
 
+    @property
+    def waiting(self) -> int:
+        """Admitted requests beyond those that run."""
+        return max(0, self.admitted - self._running)
+
     def enter(self) -> Ticket:
         """Admit one request. ApiError 429 when the queue is full."""
         with self.lock:

@@ -268,7 +268,7 @@ def build_service(config: ServeSettings) -> "Service":
     )
     doorkeeper = Doorkeeper(api_key(config), key_file(config), (config.bank, *config.also_banks))
     sources = build_sources(config, backbone)
-    streams = build_streams(config, backbone, clip, qa, sources)
+    streams = build_streams(config, backbone, clip, qa, sources, questions)
     if streams is not None:
         doorkeeper.stream_banks = lambda: streams.banks
         answering.streams = lambda: [

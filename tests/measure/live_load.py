@@ -108,6 +108,7 @@ class Figures:
     """What a run has seen. Times in seconds, memory in bytes."""
 
     first: list[float] = field(default_factory=list)  # until the first piece of each answer
+    at: list[float] = field(default_factory=list)  # of the run, when each answer was asked for
     whole: list[float] = field(default_factory=list)
     refused: int = 0  # with status 429
     failed: list[str] = field(default_factory=list)
@@ -129,18 +130,25 @@ class Load:
     """A running server with its streams; `with Load(...) as load: load.run(minutes)`."""
 
     def __init__(
-        self, folder: Path, senders: list[LoopSender], askers: int, pause: float, ram_mb: int
+        self,
+        folder: Path,
+        senders: list[LoopSender],
+        askers: int,
+        pause: float,
+        ram_mb: int,
+        settings: list[str],
     ) -> None:
         self.figures, self.folder = Figures(), folder
         self._senders = {f"cam{number}": sender for number, sender in enumerate(senders)}
         self._askers, self._pause = askers, pause
-        self._end = threading.Event()
+        self._end, self._began = threading.Event(), time.monotonic()
         command = [
             "serve",
             f"bank={folder / 'bank'}",
             "port=0",
             f"waiting={askers}",
             f"ram_mb={ram_mb}",
+            *settings,
         ]
         self.server = subprocess.Popen(
             [sys.executable, "-m", "pipeline.cli", *command], stderr=subprocess.PIPE, text=True
@@ -156,6 +164,7 @@ class Load:
             self._start(name)
         while not all(state["seen_until"] > 1 for state in self._states().values()):
             time.sleep(0.5)
+        self._began = time.monotonic()
         threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(self._askers)]
         threads += [threading.Thread(target=each) for each in (self._watch, self._break)]
         for thread in threads:
@@ -210,6 +219,7 @@ class Load:
                 if first is None and delta.get("content"):
                     first = time.monotonic() - began
         whole = time.monotonic() - began
+        self.figures.at.append(began - self._began)
         self.figures.first.append(whole if first is None else first)
         self.figures.whole.append(whole)
 
@@ -277,6 +287,13 @@ def growth(memory: list[tuple[float, int]]) -> tuple[float, float]:
     return begin, statistics.median(values[-tenth:]) - begin
 
 
+def quarters(figures: Figures) -> list[str]:
+    """The 95th percentile of the first token in each quarter of the run, in seconds."""
+    first, at = np.array(figures.first), np.array(figures.at)
+    which = np.minimum(at * 4 // max(at.max(initial=0.0), 1e-9), 3)
+    return [f"{quantile(list(first[which == number]), 0.95):.2f}" for number in range(4)]
+
+
 def busy_seconds() -> float:
     """CPU seconds of the whole machine since it began, without those that were stolen."""
     fields = [int(each) for each in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
@@ -294,7 +311,14 @@ def report(arguments: argparse.Namespace) -> int:
         senders = [LoopSender(film) for film in films]
         for sender in senders:
             stack.enter_context(sender)
-        load = Load(Path(name), senders, arguments.askers, arguments.pause, arguments.ram_mb)
+        load = Load(
+            Path(name),
+            senders,
+            arguments.askers,
+            arguments.pause,
+            arguments.ram_mb,
+            arguments.settings,
+        )
         stack.callback(load.server.kill)
         began, busy, own = time.monotonic(), busy_seconds(), time.process_time()
         load.run(arguments.minutes)
@@ -333,6 +357,7 @@ def print_table(figures: Figures, segments: int, lacking: int, problems: list[st
         ),
         ("first token, p50", f"{quantile(figures.first, 0.5):.2f} s", "", ""),
         ("first token, p95", f"{p95:.2f} s", "2 s", said(p95 <= 2)),
+        ("the same in each quarter of the run, p95", f"{'; '.join(quarters(figures))} s", "", ""),
         ("whole answer, p95", f"{quantile(figures.whole, 0.95):.2f} s", "", ""),
         (
             "answers; refused (429); failed",
@@ -390,6 +415,9 @@ def main() -> None:
     parser.add_argument("--askers", type=int, default=50)
     parser.add_argument("--pause", type=float, default=10.0, help="seconds, on average")
     parser.add_argument("--ram-mb", type=int, default=64, help="of the server: ram_mb")
+    parser.add_argument(
+        "settings", nargs="*", help="more settings of the server, such as threads=1"
+    )
     measurement_page.run(parser, report)
 
 

@@ -8,6 +8,7 @@ from pipeline.alerts.alert_center import AlertCenter
 from pipeline.build import AnyModel, build_qa, build_thumbnail_maker
 from pipeline.config.tasks.server_settings import ServeSettings
 from pipeline.qa import VideoQA
+from pipeline.server.admission import AdmissionQueue
 from pipeline.server.streams.live_sources import LiveSources
 from pipeline.server.streams.picture_shelf import PictureShelf
 from pipeline.server.streams.stream_set import StreamSet
@@ -26,9 +27,13 @@ def build_streams(
     clip: DualEncoder,
     qa: VideoQA,
     sources: LiveSources,
+    questions: AdmissionQueue,
 ) -> StreamSet | None:
     """The streams of a server; None where it reads several banks, as nothing is written then.
-    UserError on a file of streams that does not fit."""
+
+    questions: where some wait, encoding is deferred. UserError on a file of streams that does not
+    fit.
+    """
     own = read_streams(Path(config.streams)) if config.streams else []
     if config.also_banks or qa.ingester.read_only:
         if own:
@@ -46,4 +51,5 @@ def build_streams(
         pictures=sources.pictures,
         own=own,
         running=config.running,
+        is_deferred=lambda: questions.waiting > 0,
     )

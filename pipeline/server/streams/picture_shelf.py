@@ -25,13 +25,18 @@ Picture = av.VideoFrame | np.ndarray  # decoded, or [height, width, 3] uint8 RGB
 
 
 @dataclass(slots=True)
+class _Newest:
+    picture: Picture
+    jpeg: bytes | None = None  # once it was asked for
+
+
+@dataclass(slots=True)
 class _Pictures:
     """Of one source."""
 
     times: deque[float] = field(default_factory=deque)  # seconds of video time, rising
     jpegs: deque[bytes] = field(default_factory=deque)
-    newest: Picture | None = None
-    jpeg: bytes | None = None  # of the newest one, once it was asked for
+    newest: _Newest | None = None  # replaced as a whole, without a lock
 
 
 class PictureShelf:
@@ -51,9 +56,12 @@ class PictureShelf:
 
     def show(self, name: str, picture: Picture) -> None:
         """The newest picture of a source."""
-        with self._lock:
-            own = self._sources.setdefault(name, _Pictures())
-            own.newest, own.jpeg = picture, None
+        # every picture of every source comes here: a lock would make all wait for whoever has it
+        own = self._sources.get(name)
+        if own is None:
+            with self._lock:
+                own = self._sources.setdefault(name, _Pictures())
+        own.newest = _Newest(picture)
 
     def keep(self, name: str, picture: Picture, at: float) -> None:
         """Keep a sampled picture. at: seconds of video time, later than those before."""
@@ -82,17 +90,13 @@ class PictureShelf:
 
     def newest(self, name: str) -> bytes | None:
         """JPEG of the newest picture of a source; None where there is none."""
-        with self._lock:
-            own = self._sources.get(name)
-            if own is None or own.newest is None:
-                return None
-            picture, data = own.newest, own.jpeg
-        if data is None:
-            data = _jpeg(picture)
-            with self._lock:
-                if own.newest is picture:
-                    own.jpeg = data
-        return data
+        own = self._sources.get(name)
+        newest = None if own is None else own.newest
+        if newest is None:
+            return None
+        if newest.jpeg is None:
+            newest.jpeg = _jpeg(newest.picture)
+        return newest.jpeg
 
     def forget(self, name: str) -> None:
         """Free the pictures of a source."""

@@ -40,11 +40,12 @@ class StreamSet:
         pictures: PictureShelf | None = None,
         own: Sequence[StreamSettings] = (),
         running: int = 1,
+        is_deferred: Callable[[], bool] = lambda: False,
     ) -> None:
         """qa: of the server's bank. open_bank: the parts for another bank, by folder and frames per
         second. new_alerts: made with the first stream. path: of what clients start. pictures: where
         sources put those that the page shows. own: of streams.yaml. running: checks of alerts at a
-        time.
+        time. is_deferred: whether something more urgent than encoding waits for the processor.
 
         UserError on two streams of one name, and on a bank or an alert that does not fit.
         """
@@ -52,7 +53,8 @@ class StreamSet:
         self._new_alerts, self._path = new_alerts, path
         self.pictures = pictures or PictureShelf()
         self._alerts: AlertCenter | None = None
-        self._turns, self._questions = EncoderTurns(), FairQueue(running)
+        self._turns = EncoderTurns(is_deferred=is_deferred)
+        self._questions = FairQueue(running)
         # starting opens banks, which takes long: who only reads the streams does not wait for it
         self._changing, self._lock = threading.RLock(), threading.Lock()
         self._streams: dict[str, Stream] = {}

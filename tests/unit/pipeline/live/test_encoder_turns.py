@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from encoders.sources.live.push_source import PushSource
-from pipeline.live.encoder_turns import EncoderTurns
+from pipeline.live.encoder_turns import DEFERRED_S, EncoderTurns
 
 
 def test_the_stream_that_loses_frames_first_comes_first_and_nobody_is_forgotten():
@@ -37,6 +37,21 @@ def test_the_stream_that_loses_frames_first_comes_first_and_nobody_is_forgotten(
     with turns.turn(lambda: (0.0, 0.0)):  # an error gave the turn back
         go_on.set()
     assert go_on.is_set() and turns.longest_wait > 0
+
+
+def test_a_turn_lets_what_is_more_urgent_go_first_and_not_for_ever():
+    """A turn begins when the waiting questions are gone, and at the latest after DEFERRED_S."""
+    asks = threading.Event()
+    asks.set()
+    turns = EncoderTurns(is_deferred=asks.is_set)
+    threading.Timer(0.2, asks.clear).start()
+    began = time.monotonic()
+    with turns.turn(lambda: (0.0, 0.0)):
+        assert not asks.is_set() and time.monotonic() - began >= 0.15
+    asks.set()
+    began = time.monotonic()
+    with turns.turn(lambda: (0.0, 0.0)):
+        assert asks.is_set() and time.monotonic() - began >= DEFERRED_S
 
 
 def test_a_source_is_thinned_in_figures_and_says_how_urgent_it_is():
