@@ -301,6 +301,14 @@ class Evidence:
             videos.setdefault(run.video_id, []).append(run)
         return videos
 
+    def of_best(self, frames: int) -> "Evidence":
+        """The same with as many frames: those that rank first, then the newest. The memory of this
+        one holds them."""
+        newest = reversed(range(self.frame_count))
+        chosen = set(list(dict.fromkeys([*self.ranking, *newest]))[:frames])
+        single = [frame for run in self.runs for frame in run.single_frames()]
+        return replace(self, runs=tuple(single[number] for number in sorted(chosen)))
+
     @property
     def ranking(self) -> list[int]:
         """The numbers of the frames that the search ranked, best first."""

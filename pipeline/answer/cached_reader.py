@@ -16,6 +16,7 @@ from torch import Tensor
 from encoders.encoder import Timer
 from encoders.errors import UserError
 from encoders.models.backbone import Backbone
+from encoders.models.generation import greedy
 from encoders.models.kv_cache import FixedCache, LibraryCache, Mark
 from encoders.models.language_model import LanguageModel, PositionRule, scaled_model
 from encoders.models.loading.retrieval_heads import RetrievalHeads
@@ -30,6 +31,7 @@ from pipeline.answer.forms.json_forms import JsonForms
 from pipeline.answer.frame_order.frame_orders import FrameOrder, TimeOrder
 from pipeline.answer.likelihood import log_likelihood
 from pipeline.answer.schema import Abstention, Cache, Layout, Likelihoods
+from pipeline.answer.speculation.guessing import Guesser, checked_guesses
 from pipeline.answer.text_evidence import Stretch, between_frames, prompt
 from pipeline.answer.thinking import room_for_thoughts, think
 from pipeline.kv_policy.no_policy import NoPolicy
@@ -262,7 +264,14 @@ class CachedReader:
                 if is_absent(absence, abstention):
                     emit(NOT_SHOWN)
                     return Reading(NOT_SHOWN, {}, absence=absence)
-                stream = self._language_model.decode(hidden, cache, most, shares, choose)
+                guesser = self._guesser(evidence, suffix, most) if choose is greedy else None
+                if guesser is not None and isinstance(cache, FixedCache):
+                    stops = self.backbone.prompt.stop_ids()
+                    stream = checked_guesses(
+                        self._language_model, stops, hidden, cache, most, shares, guesser
+                    )
+                else:
+                    stream = self._language_model.decode(hidden, cache, most, shares, choose)
                 token = next(stream, None)
                 if self._thought is not None and token == self._thought.begin:  # unasked
                     begin = self._language_model.embed([token])
@@ -434,6 +443,23 @@ class CachedReader:
         self._cache.host = None
         self._cache.hidden = None
         return self._cache
+
+    def _guesser(self, evidence: Evidence, suffix: Tensor, most: int) -> Guesser | None:
+        """A short context of the frames that rank first, with the question; None where nothing is
+        guessed: models that think, and evidence of each layer's or head's own."""
+        own = self.kv_policy.guesses
+        apart = evidence.per_layer is not None or evidence.per_head is not None
+        if own is None or apart or self._thought is not None:
+            return None
+        layout = self.layout(evidence.of_best(own[0]))
+        cache = self._language_model.cache(layout.length + len(suffix) + most + own[1])
+        if not isinstance(cache, FixedCache):
+            return None
+        if len(self.sink):
+            self._language_model.prefill(self.sink, cache)
+        layout.write(cache)
+        self._language_model.prefill(suffix, cache)
+        return Guesser(self._language_model, cache, own[1])
 
     def _host_tokens(self, evidence: Evidence, layout: Layout) -> int:
         """Tokens of the context that lie in the memory of the host. UserError where text stands

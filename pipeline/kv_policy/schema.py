@@ -19,6 +19,8 @@ class KVPolicy(Protocol):
     heads: HeadMeans | None = None  # that a bank stores whole; None: all
     key_loss: float | None = None  # of low-rank keys that a bank stores; None: whole keys
     reads_otherwise: bool = False  # whether a context is read in another way than whole
+    # frames that a short context guesses from, and guesses at a time; None: nothing is guessed
+    guesses: tuple[int, int] | None = None
     uses_host: bool = False  # whether a part of a context lies in the memory of the host
     settings: str = ""  # all that an answer depends on beside what is stored
 
