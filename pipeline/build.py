@@ -470,10 +470,14 @@ def open_video(
     *,
     start: float = 0.0,
     end: float | None = None,
+    size: tuple[int, int] | None = None,
 ) -> FrameSource:
-    """The frames of a video file, or of a part of it in seconds, sized for the backbone."""
-    ratio = display_ratio(Path(path)) if backbone.keeps_shape else None
-    width, height = backbone.frame_size if ratio is None else backbone.frame_size_for(ratio)
+    """The frames of a video file, or of a part of it in seconds, sized for the backbone. size:
+    (width, height) instead."""
+    if size is None:
+        ratio = display_ratio(Path(path)) if backbone.keeps_shape else None
+        size = backbone.frame_size if ratio is None else backbone.frame_size_for(ratio)
+    width, height = size
     node = settings.source
     if settings.threads and node.get("workers") == AUTO_WORKERS:
         node = {**node, "workers": min(settings.threads, MOST_WORKERS)}

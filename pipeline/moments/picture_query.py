@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from encoders.errors import UserError
 from encoders.schema import Frames
 from encoders.sources.container import inspect
+from encoders.sources.picture_file import SUFFIXES, read_picture
 from encoders.sources.pictures import pictures_at
 from memory.bank_catalog import BankCatalog
 from memory.schema import VideoSpan
@@ -26,7 +26,6 @@ from pipeline.picture_source import PictureSource
 
 CLIP_FRAMES = 8  # of a clip, or a stretch of a film
 _SIDE = 384  # pixels of the longer side
-_PICTURES = frozenset(".png .jpg .jpeg .webp .bmp .gif .tif .tiff .heic .heif .avif".split())
 
 FindVideo = Callable[[str], VideoRow]
 """The video of the bank that an id or a path means. UserError if there is none."""
@@ -124,7 +123,7 @@ def query_frames(path: Path) -> Frames:
     is neither."""
     if not path.is_file():
         raise UserError(f"There is no picture {path} to search for; check its name")
-    if path.suffix.lower() in _PICTURES:
+    if path.suffix.lower() in SUFFIXES:
         return _of_picture(path, str(path))
     last = inspect(path).times[-1]
     pictures = [one for one in pictures_at(path, _spread(0.0, last), _SIDE) if one is not None]
@@ -139,16 +138,7 @@ def _spread(start: float, end: float) -> list[float]:
 
 def _of_picture(file: Path | io.BytesIO, name: str) -> Frames:
     """A picture, turned as viewers show it. UserError on what is none."""
-    try:
-        with Image.open(file) as image:
-            image.draft("RGB", (_SIDE, _SIDE))  # a JPEG is decoded at a fraction of its size
-            upright = ImageOps.exif_transpose(image)
-            upright.thumbnail((_SIDE, _SIDE))
-            return _frames([np.array(upright.convert("RGB"))])
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{name} has too many pixels; give a smaller picture") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{name} cannot be read as a picture; give a JPEG, PNG or WebP") from error
+    return _frames([read_picture(file, name, _SIDE)])
 
 
 def _frames(pixels: Sequence[np.ndarray]) -> Frames:

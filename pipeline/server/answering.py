@@ -151,10 +151,12 @@ class Answering:
         videos: dict[str, BankVideo] = {}
         streams = self.streams()
         for row in by_path(self._qa.bank.catalog.videos()):
-            is_whole = row.finished or row.info.video_id in streams
-            if is_whole and sees(folder_of(self._qa.bank, row.info.video_id)):
+            # a film has a length; what a camera showed has none, and nobody will ever finish it
+            is_bare = row.info.duration == 0 and not Path(row.info.path).is_file()
+            is_recording = row.info.video_id in streams or is_bare
+            if (row.finished or is_recording) and sees(folder_of(self._qa.bank, row.info.video_id)):
                 file, stored = files.get(row.info.video_id), Path(row.info.path).name
-                if row.info.video_id in streams:
+                if is_recording:
                     stored = row.info.video_id
                 videos[row.info.video_id] = (
                     BankVideo(stored, "") if file is None else BankVideo(file.filename, file.id)

@@ -201,8 +201,11 @@ def build_app(service: Service) -> FastAPI:
         }
 
     @app.get("/metrics")
-    async def metrics_page() -> Response:
-        return Response(await asyncio.to_thread(metrics.text), media_type=CONTENT_TYPE)
+    async def metrics_page(request: Request) -> Response:
+        streams = {} if service.streams is None else service.streams.streams
+        own = [each for each in streams.values() if sees(request, each.qa.bank.root)]
+        text = await asyncio.to_thread(lambda: metrics.text([each.state() for each in own]))
+        return Response(text, media_type=CONTENT_TYPE)
 
     add_schema(
         app,
@@ -254,8 +257,6 @@ def _build_metrics(service: Service) -> Metrics:
             "Bytes of the process that are in use: what is resident beside them is freed memory",
             lambda: allocated_bytes() or 0,
         )
-    if (streams := service.streams) is not None:
-        metrics.by_stream(lambda: [each.state() for each in streams.streams.values()])
     metrics.counter(
         "questions_refused",
         "Questions that were turned away with 429",

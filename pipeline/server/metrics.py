@@ -98,13 +98,13 @@ class Metrics:
         """Register a counter. `value` is called at each scrape and must never decrease."""
         self._registry.register(_CallbackCounter(f"reelbank_{name}", help_text, value))
 
-    def by_stream(self, states: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
-        """Register the figures of streams. `states` is called at each scrape; each has a name."""
-        self._registry.register(_StreamCollector(states))
-
-    def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+    def text(self, streams: Sequence[Mapping[str, Any]] = ()) -> bytes:
+        """All metrics in Prometheus' text format. streams: states of those that the reader may see,
+        each with a name."""
+        own = CollectorRegistry()
+        if streams:
+            own.register(_StreamCollector(streams))
+        return generate_latest(self._registry) + generate_latest(own)
 
 
 class MetricsMiddleware:
@@ -146,17 +146,16 @@ class _CallbackCounter(Collector):
 
 
 class _StreamCollector(Collector):
-    def __init__(self, states: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
+    def __init__(self, states: Sequence[Mapping[str, Any]]) -> None:
         self._states = states
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        states = self._states()
         for kind, rows in (
             (CounterMetricFamily, _STREAM_COUNTERS),
             (GaugeMetricFamily, _STREAM_GAUGES),
         ):
             for key, name, help_text in rows:
                 family = kind(f"reelbank_stream_{name}", help_text, labels=["stream"])
-                for state in states:
+                for state in self._states:
                     family.add_metric([state["name"]], float(state[key]))
                 yield family

@@ -33,10 +33,13 @@ class FilmFile:
 class Folder:
     """Looks at a folder again and again."""
 
-    def __init__(self, root: Path, *, recursive: bool = True) -> None:
-        """recursive: folders in it are looked at too. Hidden files and folders are not."""
+    def __init__(
+        self, root: Path, *, recursive: bool = True, suffixes: tuple[str, ...] = SUFFIXES
+    ) -> None:
+        """recursive: folders in it are looked at too. Hidden files and folders are not. suffixes:
+        of the files, in small letters."""
         self.root = root
-        self._recursive = recursive
+        self._recursive, self._suffixes = recursive, suffixes
         self._seen: dict[Path, FilmFile] = {}
 
     def look(self, now: float) -> dict[Path, FilmFile]:
@@ -61,7 +64,7 @@ class Folder:
                     if entry.is_dir(follow_symlinks=False):
                         if self._recursive:
                             yield from self._files(Path(entry.path))
-                    elif entry.is_file() and entry.name.lower().endswith(SUFFIXES):
+                    elif entry.is_file() and entry.name.lower().endswith(self._suffixes):
                         yield Path(entry.path), entry.stat()
                 except OSError:  # it went away, or may not be read
                     continue

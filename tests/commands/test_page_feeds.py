@@ -190,9 +190,12 @@ def test_a_phone_shows_all_of_it_in_order(tabs, films):
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     tops = [
         tab.locator(name).bounding_box()["y"]
-        for name in ("#player", "#stop", "#track", "#talk", "#send", "#figures")
+        for name in ("#player", "#stop", "#track", "#talk", "#send", "#figures", "#summarize")
     ]
     assert tops == sorted(tops)
+    names = "#stop, #question, #send, #summarize"  # the Tab key follows the order of the document
+    order = tab.evaluate("s => [...document.querySelectorAll(s)].map(e => '#' + e.id)", names)
+    assert order == names.split(", ")
     small = tab.evaluate(
         "[...document.querySelectorAll('button, select, a.act')].filter(b => b.offsetParent && "
         "b.offsetHeight < 30).map(b => b.outerHTML.slice(0, 80))"

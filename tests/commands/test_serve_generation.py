@@ -158,6 +158,41 @@ def test_an_answer_fits_the_json_schema_that_a_client_sends(client, file_id, ask
     assert cut.choices[0].finish_reason == "length"
 
 
+def test_openais_helpers_tell_an_answer_that_is_cut(client, file_id, ask) -> None:
+    """`parse` and `stream` of OpenAI's client, where max_tokens or stop ends an answer early."""
+    part: Any = {"type": "file", "file": {"file_id": file_id}}
+    messages: Any = [{"role": "user", "content": [part, QUESTION]}]
+    asked: Any = {"model": "reelbank", "messages": messages}
+    with pytest.raises(openai.LengthFinishReasonError) as cut:
+        client.chat.completions.parse(**asked, response_format=Card, max_tokens=2)
+    assert cut.value.completion.usage.completion_tokens == 2
+    with (
+        client.chat.completions.stream(**asked, response_format=Card, max_tokens=2) as events,
+        pytest.raises(openai.LengthFinishReasonError),
+    ):
+        events.until_done()
+    asked["extra_body"] = {"cite_in_text": False}
+    whole = text_of(ask())
+    for fields, text, finish in (
+        ({"max_tokens": 3}, text_of(ask(max_tokens=3)), "length"),
+        ({"stop": whole[4:8]}, whole.partition(whole[4:8])[0], "stop"),
+    ):
+        with client.chat.completions.stream(**asked, **fields) as events:
+            pieces = [each.delta for each in events if each.type == "content.delta"]
+            final = events.get_final_completion()
+        assert "".join(pieces) == (text_of(final) or "") == text
+        assert final.choices[0].finish_reason == finish
+    content: Any = [
+        {"type": "input_file", "file_id": file_id},
+        {"type": "input_text", "text": QUESTION["text"]},
+    ]
+    same: Any = {"model": "reelbank", "input": [{"role": "user", "content": content}]}
+    with client.responses.stream(**same, max_output_tokens=3) as events:
+        last = list(events)[-1]
+    assert last.type == "response.incomplete" and last.response.output_text
+    assert last.response.incomplete_details.reason == "max_output_tokens"
+
+
 def test_the_responses_api_gives_the_same_answer(client, file_id, ask) -> None:
     parts: Any = [
         {"type": "input_file", "file_id": file_id},

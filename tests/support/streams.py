@@ -118,6 +118,35 @@ class Sender:
             yield
 
 
+class FilmSender(Sender):
+    """Sends the packets of a film in real time, once a connection."""
+
+    def __init__(self, film: Path) -> None:
+        super().__init__(lambda seconds: np.zeros((2, 2, 3), np.uint8))
+        self._film = film
+
+    def _stream(self) -> Iterator[bytes]:
+        out, began = io.BytesIO(), time.monotonic()
+        with av.open(str(self._film)) as film, av.open(out, "w", format="mpegts") as container:
+            copies = {
+                each.index: container.add_stream_from_template(each)
+                for each in (*film.streams.video, *film.streams.audio)
+            }
+            for packet in film.demux():
+                if packet.dts is None or packet.time_base is None:
+                    continue
+                due = began + float(packet.dts * packet.time_base)
+                while (left := due - time.monotonic()) > 0 and not self._end.is_set():
+                    time.sleep(min(left, 0.1))
+                if self._end.is_set() or self.cut.is_set():
+                    return
+                packet.stream = copies[packet.stream_index]
+                container.mux(packet)
+                yield out.getvalue()
+                out.seek(0)
+                out.truncate()
+
+
 class RtspSender(Sender):
     """The same over RTSP."""
 

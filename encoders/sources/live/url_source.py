@@ -20,6 +20,7 @@ from encoders.schema import Frames
 from encoders.sources.container import video_stream
 from encoders.sources.live.address import ffmpeg_input, without_password
 from encoders.sources.live.connection import Connection
+from encoders.sources.live.piece_recorder import PieceCopy, PieceRecorder
 from encoders.sources.live.push_source import PushSource
 
 _POLL_S = 0.1
@@ -70,6 +71,7 @@ class UrlSource(PushSource):
         if url.startswith("rtsp"):
             self._options["rtsp_transport"] = "tcp"  # over UDP, lost packets show as torn pictures
         self._options |= dict(options or {})
+        self.recorder: PieceRecorder | None = None  # None: what is sent is not copied
         self._thread = threading.Thread(target=self._feed, name="live-source", daemon=True)
 
     def frames(self, start: float = 0.0) -> Iterator[Frames]:
@@ -157,10 +159,26 @@ class UrlSource(PushSource):
             )
         # more threads delay pictures, and the model needs the cores
         stream.codec_context.thread_count = 1
+        sound = next(iter(container.streams.audio), None)
+        copy = None if self.recorder is None else self.recorder.copy(stream, sound)
+        try:
+            yield from self._timed(container, stream, connection, copy)
+        finally:
+            if copy is not None:
+                copy.close()
+
+    def _timed(
+        self,
+        container: "av.container.InputContainer",
+        stream: "av.VideoStream",
+        connection: Connection,
+        copy: PieceCopy | None,
+    ) -> Iterator[tuple[av.VideoFrame, float]]:
+        """As `_due`. copy: gets the packets too."""
         # (time stamp in seconds, video time) of the first picture
         zero: tuple[float, float] | None = None
         connection.touch()
-        for frame in _whole(container, stream, connection):
+        for frame in _whole(container, stream, connection, copy):
             if self._closed.is_set():
                 return
             now = self.now
@@ -178,6 +196,8 @@ class UrlSource(PushSource):
                 # before its due time: the first picture was old, because the stream buffered it
                 # while connecting
                 zero, at = (stamp, now), now
+            if copy is not None:
+                copy.show(stamp, at)
             yield frame, at
 
 
@@ -194,10 +214,12 @@ class _StreamsChangedError(Exception):
 
 
 def _packets(
-    container: "av.container.InputContainer", stream: "av.VideoStream", connection: Connection
-) -> Iterator["av.Packet[av.VideoStream]"]:
+    container: "av.container.InputContainer",
+    streams: "list[av.VideoStream | av.AudioStream]",
+    connection: Connection,
+) -> Iterator["av.Packet[av.VideoStream | av.AudioStream]"]:
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux(*streams):
             if connection.is_abandoned:
                 return
             connection.touch()
@@ -207,12 +229,20 @@ def _packets(
 
 
 def _whole(
-    container: "av.container.InputContainer", stream: "av.VideoStream", connection: Connection
+    container: "av.container.InputContainer",
+    stream: "av.VideoStream",
+    connection: Connection,
+    copy: PieceCopy | None,
 ) -> Iterator[av.VideoFrame]:
-    """Undamaged pictures; after damage, those from the next keyframe on."""
+    """Undamaged pictures; after damage, those from the next keyframe on. copy: gets the packets."""
     # waiting for a keyframe: a running stream has no whole picture before one
     waiting = True
-    for packet in _packets(container, stream, connection):
+    streams = [stream] if copy is None else copy.streams
+    for packet in _packets(container, streams, connection):
+        if packet.stream_index != stream.index:
+            if copy is not None:
+                copy.add(packet)
+            continue
         if waiting and not packet.is_keyframe:
             continue
         waiting = False
@@ -224,6 +254,8 @@ def _whole(
         yield from (
             frame for frame in frames if isinstance(frame, av.VideoFrame) and not frame.is_corrupt
         )
+        if copy is not None:
+            copy.add(packet)
 
 
 def _reason(error: Exception | None) -> str:

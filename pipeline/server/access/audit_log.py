@@ -19,6 +19,7 @@ from encoders.errors import UserError
 from pipeline.server.access.doorkeeper import key_of
 
 _BYTES, _FILES = 10_000_000, 5
+_PATH_LETTERS = 300  # of a line: who has no key must not push older lines out with long ones
 _QUIET = ("/health",)  # asked every few seconds by whoever runs the server
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class AuditLog:
             "key_id": None if key is None else key.id,
             "from": client[0] if client else None,
             "method": scope["method"],
-            "path": scope["path"],
+            "path": scope["path"][:_PATH_LETTERS],
             "status": status,
             "seconds": round(seconds, 3),
         }

@@ -7,12 +7,18 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from encoders.schema import Frames
+from encoders.sources.live.piece_recorder import PieceRecorder
 from encoders.sources.live.push_source import PushSource
 from encoders.sources.live.url_source import UrlSource
 from encoders.sources.thumbnail_maker import ThumbnailMaker
+from pipeline.server.streams.folders.file_ledger import FileLedger
+from pipeline.server.streams.folders.folder_source import SCHEME, FolderSource, OpenFilm
 from pipeline.server.streams.picture_shelf import Picture, PictureShelf
 from pipeline.server.streams.stream_settings import StreamSettings
+from pipeline.server.streams.words.stream_words import StreamWords
 
 
 class PicturedUrlSource(UrlSource):
@@ -25,6 +31,16 @@ class PicturedUrlSource(UrlSource):
         sampled = super().push(picture, at)
         _show(self, self.pictures, picture, at if sampled else None)
         return sampled
+
+
+class PicturedFolderSource(FolderSource):
+    """Files of a folder."""
+
+    pictures: PictureShelf  # of the server
+
+    def show(self, frames: Frames) -> None:
+        for pixels, at in zip(frames.pixels, frames.times.tolist(), strict=True):
+            _show(self, self.pictures, pixels, at)
 
 
 class BrowserSource(PushSource):
@@ -61,12 +77,39 @@ class LiveSources:
     fit: Callable[[float], tuple[int, int]] | None  # width over height -> size; None: as given
     thumbnail: ThumbnailMaker | None  # stored with the frames; None: nothing is
     pictures: PictureShelf
+    open_film: OpenFilm
+    bank: str  # folder of the server's bank
 
-    def of_url(self, stream: StreamSettings, fps: float) -> UrlSource:
-        """An address, or a camera of the machine."""
+    def of_url(
+        self, stream: StreamSettings, fps: float, words: StreamWords | None = None
+    ) -> PushSource:
+        """An address, a camera of the machine, or a folder. words: get what it sends in pieces."""
         width, height = self.size
+        own = Path(f"{Path(stream.bank or self.bank)}-streams")
+        if stream.url.startswith(SCHEME):
+            return self._of_folder(stream, fps, own / f"{stream.name}.sqlite", words)
         source = PicturedUrlSource(stream.url, fps, width=width, height=height, name=stream.name)
         source.fit, source.thumbnail, source.pictures = self.fit, self.thumbnail, self.pictures
+        if words is not None:
+            source.recorder = PieceRecorder(own / stream.name, words.take)
+        return source
+
+    def _of_folder(
+        self, stream: StreamSettings, fps: float, ledger: Path, words: StreamWords | None
+    ) -> PushSource:
+        width, height = self.size
+        source = PicturedFolderSource(
+            stream.url,
+            fps,
+            width=width,
+            height=height,
+            name=stream.name,
+            ledger=FileLedger(ledger),
+            open_film=self.open_film,
+        )
+        source.fit, source.thumbnail, source.pictures = self.fit, self.thumbnail, self.pictures
+        if words is not None:
+            source.take_piece = words.take_in_turn
         return source
 
     def of_browser(self, name: str, fps: float) -> BrowserSource:

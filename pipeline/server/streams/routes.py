@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline.server.access.doorkeeper import key_of, sees
 from pipeline.server.answering import BankVideo, WholeBank
 from pipeline.server.errors import ApiError, as_sentence
+from pipeline.server.streams.folders.folder_source import SCHEME
 from pipeline.server.streams.notice_stream import notice_stream
 from pipeline.server.streams.stream import Stream
 from pipeline.server.streams.stream_hosts import check_host
@@ -68,7 +69,10 @@ def _add_streams(app: FastAPI, streams: StreamSet, hosts: tuple[str, ...] | None
     @app.post("/v1/streams")
     async def start(request: Request) -> JSONResponse:
         settings = parse_stream(await _json(request), "The stream")
-        check_host(settings.url, hosts, "This server")
+        if settings.url.startswith(SCHEME):
+            _check_folder(request, hosts)
+        else:
+            check_host(settings.url, hosts, "This server")
         if not sees(request, settings.bank or streams.bank):
             raise ApiError(403, "This key may not see that bank.", code="missing_bank")
         if hosts is not None and key_of(request.scope) is None and settings.bank:
@@ -127,6 +131,19 @@ def find_stream(streams: StreamSet, request: Request, name: str) -> Stream:
     if not sees(request, stream.qa.bank.root):
         raise _no_stream(name)
     return stream
+
+
+def _check_folder(request: Request, hosts: tuple[str, ...] | None) -> None:
+    """ApiError 403 where whoever asks may not have a folder of this machine watched."""
+    key = key_of(request.scope)
+    if (key is None and hosts is not None) or (key is not None and key.banks):
+        who = "without a key" if key is None else "with a key for some banks"
+        raise ApiError(
+            403,
+            f"A folder may hold anything, so clients {who} name none; whoever started the server "
+            "can, in streams=.",
+            code="missing_right",
+        )
 
 
 async def _json(request: Request) -> Any:

@@ -26,8 +26,10 @@ from pipeline.live.encoder_turns import EncoderTurns
 from pipeline.live.session import Session
 from pipeline.qa import VideoQA
 from pipeline.runtime.fair_queue import FairQueue
+from pipeline.server.streams.folders.folder_source import SCHEME, FolderSource, shown_folder
 from pipeline.server.streams.picture_shelf import PictureShelf
 from pipeline.server.streams.stream_settings import StreamSettings
+from pipeline.server.streams.words.stream_words import StreamWords
 
 log = logging.getLogger(__name__)
 
@@ -55,21 +57,23 @@ class Stream:
         self,
         settings: StreamSettings,
         qa: VideoQA,
-        new_source: Callable[[], LiveSource],
+        new_source: Callable[[StreamWords | None], LiveSource],
         alerts: AlertCenter,
         *,
         turns: EncoderTurns,
         questions: FairQueue,
         pictures: PictureShelf,
+        words: StreamWords | None = None,
         feed: Feed | None = None,
         back_off_s: tuple[float, float] = _BACK_OFF_S,
     ) -> None:
         """qa: of the bank of the stream. turns, questions, pictures: shared by all streams of the
-        process. feed: of a stream that is watched once."""
+        process. words: of the stream, closed with it; None: none are found. feed: of a stream that
+        is watched once."""
         self.settings, self.qa, self.feed, self.pictures = settings, qa, feed, pictures
         self.restarts = 0
         self._new_source, self._alerts, self._turns = new_source, alerts, turns
-        self._questions, self._back_off_s = questions, back_off_s
+        self._questions, self._back_off_s, self._words = questions, back_off_s, words
         self._stopped = threading.Event()
         self._session: Session | None = None
         self._list: AlertList | None = None
@@ -85,6 +89,12 @@ class Stream:
     def name(self) -> str:
         """Of the stream and of its video."""
         return self.settings.name
+
+    @property
+    def shown_url(self) -> str:
+        """Its address as clients see it."""
+        url = self.settings.url
+        return shown_folder(url) if url.startswith(SCHEME) else without_password(url)
 
     @property
     def has_frames(self) -> bool:
@@ -125,11 +135,12 @@ class Stream:
         dropped, left_out, sampled = self._counts()
         fps, root = 1.0 / self.qa.ingester.interval, self.qa.bank.root
         silent_s = None if self._seen_at is None else time.monotonic() - self._seen_at
+        is_folder = isinstance(source, FolderSource)  # between two files it may be silent
         is_running = status is not None and status.state == "running"
         return {
             "object": "stream",
             "name": self.name,
-            "url": without_password(self.settings.url),
+            "url": self.shown_url,
             "bank": root.name,  # its folder is the server's own matter
             "state": "stopped"
             if self._stopped.is_set()
@@ -138,7 +149,8 @@ class Stream:
             else "running"
             if is_running
             else "waiting",
-            "healthy": is_running and silent_s is not None and silent_s < _SILENT_S,
+            "healthy": is_running
+            and (is_folder or (silent_s is not None and silent_s < _SILENT_S)),
             "error": self._error.replace(str(root), root.name),
             "fps": fps,
             "sampled_fps": fps / thinning,
@@ -153,6 +165,10 @@ class Stream:
             "longest_wait": 0.0 if status is None else round(status.longest_wait, 3),
             "reconnects": self.restarts + (0 if status is None else status.reconnects),
             "alerts": {} if self._list is None else self._list.requests,
+            "words": None if self._words is None else self._words.state(),
+            "files": None
+            if not isinstance(source, FolderSource)
+            else {"taken": source.files_taken, "passed_over": source.files_passed_over},
         }
 
     def stop(self) -> None:
@@ -162,6 +178,8 @@ class Stream:
             session.source.close()
         if self._thread is not threading.current_thread():
             self._thread.join()
+        if self._words is not None:
+            self._words.close()
         if self._list is not None:
             self._list.close()
 
@@ -187,7 +205,7 @@ class Stream:
 
     def _watch(self) -> None:
         """One session, until it ends. UserError says why it did."""
-        source = self._new_source()
+        source = self._new_source(self._words)
         session = Session(self.qa, source, turns=self._turns, questions=self._questions)
         self._keep_counts()
         self._session = session
@@ -201,12 +219,14 @@ class Stream:
         finally:
             with suppress(Exception):  # raised by `check` below
                 session.stop()
+            if self._words is not None:
+                self._words.end_session()
             if self.feed is None:  # else its last moments are still being checked
                 own.close()
             self._is_over = self.feed is not None
         session.check()
         if not self._is_over and not self._stopped.is_set():
-            raise UserError(f"{without_password(self.settings.url)} ended")
+            raise UserError(f"{self.shown_url} ended")
 
     def _add_alerts(self, own: AlertList) -> None:
         """Those of the settings, once: a client may have removed one before a later session."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from encoders.errors import UserError
 from encoders.schema import LiveSource
 from encoders.sources.live.push_source import PushSource
+from encoders.text.lines import TextExtractor
 from pipeline.alerts.alert_center import AlertCenter
 from pipeline.alerts.check import check_for
 from pipeline.live.encoder_turns import EncoderTurns
@@ -22,6 +23,8 @@ from pipeline.server.access.key import absolute
 from pipeline.server.streams.picture_shelf import PictureShelf
 from pipeline.server.streams.stream import Feed, Stream, qa_of
 from pipeline.server.streams.stream_settings import StreamSettings, parse_stream
+from pipeline.server.streams.words.piece_reader import PieceReader
+from pipeline.server.streams.words.stream_words import StreamWords
 
 _MOST = 256  # streams of one server
 
@@ -34,22 +37,26 @@ class StreamSet:
         qa: VideoQA,
         *,
         open_bank: Callable[[str, float], VideoQA],
-        new_source: Callable[[StreamSettings, float], PushSource],
+        new_source: Callable[[StreamSettings, float, StreamWords | None], PushSource],
         new_alerts: Callable[[], AlertCenter],
         path: Path,
+        new_extractors: Callable[[StreamSettings], Sequence[TextExtractor]] = lambda stream: (),
         pictures: PictureShelf | None = None,
         own: Sequence[StreamSettings] = (),
         running: int = 1,
         is_deferred: Callable[[], bool] = lambda: False,
     ) -> None:
         """qa: of the server's bank. open_bank: the parts for another bank, by folder and frames per
-        second. new_alerts: made with the first stream. path: of what clients start. pictures: where
-        sources put those that the page shows. own: of streams.yaml. running: checks of alerts at a
-        time. is_deferred: whether something more urgent than encoding waits for the processor.
+        second. new_source: gets the settings, frames per second, and where the words are wanted,
+        who finds them. new_extractors: of the words of a stream. new_alerts: made with the first
+        stream. path: of what clients start. pictures: where sources put those that the page shows.
+        own: of streams.yaml. running: checks of alerts at a time. is_deferred: whether something
+        more urgent than encoding waits for the processor.
 
         UserError on two streams of one name, and on a bank or an alert that does not fit.
         """
         self._qa, self._open_bank, self._new_source = qa, open_bank, new_source
+        self._new_extractors, self._reader = new_extractors, PieceReader()
         self._new_alerts, self._path = new_alerts, path
         self.pictures = pictures or PictureShelf()
         self._alerts: AlertCenter | None = None
@@ -152,6 +159,7 @@ class StreamSet:
         """Stop all streams; the next process watches them again."""
         with self._changing:
             self._is_closed = True
+        self._reader.close()
         stopping = [threading.Thread(target=each.stop) for each in self.streams.values()]
         for thread in stopping:
             thread.start()
@@ -169,22 +177,27 @@ class StreamSet:
             raise UserError(f"There are {_MOST} streams already; stop one first.")
         server_fps = 1.0 / self._qa.ingester.interval
         fps = server_fps if settings.fps is None else settings.fps
-        qa = self._bank(settings, fps)
-        for request in settings.alerts:
-            check_for(request, qa.backbone.questions)
+        for request in settings.alerts:  # of the model, which all banks share
+            check_for(request, self._qa.backbone.questions)
+        extractors, alerts = self._new_extractors(settings), self.alerts
+        qa = self._bank(settings, fps)  # last: a mistake opens no bank
+        words = StreamWords(qa, settings.name, extractors, self._reader) if extractors else None
 
-        def new_source() -> LiveSource:
-            return self._new_source(settings, fps) if feed is None else feed.new_source(fps)
+        def new_source(words: StreamWords | None) -> LiveSource:
+            if feed is not None:
+                return feed.new_source(fps)
+            return self._new_source(settings, fps, words)
 
         stream = Stream(
             settings,
             # the words of a film are found while it plays
             qa_of(qa, fps) if feed is None or feed.film is None else qa,
             new_source,
-            self.alerts,
+            alerts,
             turns=self._turns,
             questions=self._questions,
             pictures=self.pictures,
+            words=words,
             feed=feed,
         )
         with self._lock:
@@ -192,19 +205,23 @@ class StreamSet:
         return stream
 
     def _bank(self, settings: StreamSettings, fps: float) -> VideoQA:
-        """The parts for the bank of a stream. UserError where it has another rate."""
+        """The parts for the bank of a stream. UserError where it has another rate; a bank that was
+        opened for it is closed then."""
         folder = absolute(settings.bank or self._qa.bank.root)
         is_own = folder == absolute(self._qa.bank.root)
-        qa = self._qa if is_own else self._banks.get(folder)
-        if qa is None:
-            qa = self._banks[folder] = self._open_bank(folder, fps)
+        known = self._qa if is_own else self._banks.get(folder)
+        qa = known or self._open_bank(folder, fps)
         rate = 1.0 / qa.ingester.interval
         if abs(rate - fps) > 1e-9:
+            if known is None:
+                qa.bank.close()
             raise UserError(
                 f"stream {settings.name} has fps={fps:g}, and bank {Path(folder).name} holds "
                 f"{rate:g} frames "
                 "a second; give the stream a bank of its own"
             )
+        if known is None:
+            self._banks[folder] = qa
         return qa
 
     def _read(self) -> list[StreamSettings]:

@@ -1,4 +1,4 @@
-"""What a stream is: its address, its rate, its bank, how long it is kept, and its alerts.
+"""What a stream is: its address, its rate, its bank, its words, how long it is kept, its alerts.
 
 Of streams.yaml, of `POST /v1/streams`, and of the file that keeps those. Knows no session.
 """
@@ -13,7 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from encoders.errors import UserError
 from encoders.sources.live.address import ffmpeg_input, is_live
 from pipeline.config import units
+from pipeline.config.compose import options
+from pipeline.config.settings import PartSettings
+from pipeline.server.streams.folders.folder_source import SCHEME
 
+# of conf/text/: what needs a whole film, or chooses for one
+_FOR_FILMS = ("auto", "captions", "none", "subtitles")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -26,6 +31,7 @@ class StreamSettings(BaseModel):
     url: str  # may hold a password
     fps: float | None = Field(None, gt=0, le=60)  # None: that of the server
     bank: str = ""  # folder; "": that of the server
+    text: list[str] = Field(default_factory=list)  # names of conf/text/; []: no words are found
     older_than: str = ""  # age from which its segments are deleted, such as 7d; "": never
     max_bytes: str = ""  # size that its segments may have together, such as 10GB; "": any
     alerts: list[str] = Field(default_factory=list, max_length=8)
@@ -53,6 +59,7 @@ def parse_stream(values: Any, where: str) -> StreamSettings:
             "dashes and underscores"
         )
     _check_address(stream.url, where)
+    _check_text(stream, where)
     if stream.older_than:
         units.parse_age("older_than", stream.older_than)
     if stream.max_bytes:
@@ -63,16 +70,40 @@ def parse_stream(values: Any, where: str) -> StreamSettings:
 def _check_address(url: str, where: str) -> None:
     """UserError on what can never be watched. Whether a camera is there is seen when it is
     opened."""
-    if not url:
+    if not url or url == SCHEME:
         raise UserError(
-            f"{where}: url: the address is empty; give one such as rtsp://192.168.1.20/stream, or "
-            "camera:0"
+            f"{where}: url: the address is empty; give one such as rtsp://192.168.1.20/stream, "
+            "camera:0, or folder:/srv/door"
         )
+    if url.startswith(SCHEME):
+        return
     if "://" in url or not is_live(url):
         try:
             ffmpeg_input(url)
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
+
+
+def _check_text(stream: StreamSettings, where: str) -> None:
+    """UserError on extractors that find nothing in this stream."""
+    known = [name for name in extractor_nodes() if name not in _FOR_FILMS]
+    for name in stream.text:
+        if name not in known:
+            raise UserError(
+                f"{where}: text: {name} finds no words in a stream; use {', '.join(known)}, or "
+                "leave it out"
+            )
+    is_device = "://" not in stream.url and not stream.url.startswith(SCHEME)
+    if stream.text and is_device:
+        raise UserError(
+            f"{where}: text: {stream.url} gives bare pictures, and words are read in what a stream "
+            "sends; leave text out"
+        )
+
+
+def extractor_nodes() -> dict[str, PartSettings]:
+    """The options of conf/text/ by name."""
+    return {name: node.get(name, {}) for name, node in options("text", {}).items()}
 
 
 def read_streams(path: Path) -> list[StreamSettings]:

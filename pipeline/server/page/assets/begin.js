@@ -32,6 +32,14 @@
     }
     page.drawAbout();
   };
+  // in one column, what belongs to the film stands behind the questions: also for the Tab key
+  const narrow = matchMedia("(max-width: 899px)");
+  const arrange = () => {
+    const place = $(narrow.matches ? "below" : "stage");
+    place.append($("figures"), $("chapters-of-film"), $("words-of-film"));
+  };
+  narrow.addEventListener("change", arrange);
+  arrange();
   page.visit = (href) => {
     history.pushState(null, "", href);
     show();

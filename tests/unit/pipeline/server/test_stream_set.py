@@ -17,6 +17,7 @@ from pipeline.alerts.triggers import Gate
 from pipeline.qa import VideoQA
 from pipeline.server.streams.stream_set import StreamSet
 from pipeline.server.streams.stream_settings import StreamSettings
+from pipeline.server.streams.words.stream_words import StreamWords
 from tests.support.sessions import pushed
 
 
@@ -44,7 +45,7 @@ def streams_of(qa: VideoQA, folder: Path, **parts: object) -> Iterator[StreamSet
     """An empty set of streams; parts: in place of those of the test."""
     own = {
         "open_bank": lambda bank, fps: qa,
-        "new_source": lambda settings, fps: pushed(qa, settings.name),
+        "new_source": lambda settings, fps, words: pushed(qa, settings.name),
         "new_alerts": lambda: AlertCenter(
             folder / "alerts", new_trigger=Gate, rule=AlertRule(), notifiers={}
         ),
@@ -67,7 +68,7 @@ def test_a_name_is_taken_until_its_stream_has_ended(embedded, tmp_path: Path):
     with (
         embedded(tmp_path / "bank") as qa,
         streams_of(
-            qa, tmp_path, new_source=lambda own, fps: SlowSource(own.name, may_end)
+            qa, tmp_path, new_source=lambda own, fps, words: SlowSource(own.name, may_end)
         ) as streams,
     ):
         first = streams.add(settings())
@@ -128,7 +129,7 @@ def test_alerts_of_the_settings_are_checked_at_once_and_come_but_once(embedded, 
     in the next process."""
     ends = threading.Event()
 
-    def new_source(own: StreamSettings, fps: float) -> PushSource:
+    def new_source(own: StreamSettings, fps: float, words: StreamWords | None) -> PushSource:
         source = pushed(qa, own.name)
         if not ends.is_set():
             source._fail(UserError("the camera is off"))
