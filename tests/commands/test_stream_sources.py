@@ -6,6 +6,7 @@ Real servers, senders, recognizers and files; another process that asks meanwhil
 import json
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -125,7 +126,7 @@ def test_a_folder_that_grows_is_taken_once_through_kill_9(tmp_path: Path):
                     (own / "broken.mp4").write_bytes(b"\0" * 5000)
                 time.sleep(1.1)
             ends = before[-1][2] if before else 0.0
-            until(lambda ends=ends: is_sealed(address, "cam", ends + 4), 120)
+            until(partial(is_sealed, address, "cam", ends + 4), 120)
             assert state(address, "cam")["healthy"]
             sealed = state(address, "cam")["sealed_until"]
         after = stored(bank, "cam")

@@ -3,15 +3,19 @@
 import contextlib
 import json
 import random
+import socket
 import threading
 import time
 from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 
 import httpx
 import pytest
 
+from pipeline.server.access.key import RIGHTS, new_key
+from pipeline.server.access.key_file import KeyFile
 from pipeline.server.app import Service
 from tests.support.serving import serving
 from tests.support.streams import HlsSender, RtspSender, Sender
@@ -72,6 +76,114 @@ def test_what_cannot_be_watched_is_told_and_the_rest_goes_on(tmp_path: Path):
         assert isinstance(service, Service) and state(address, "door")["name"] == "door"
         assert service.qa.bank.catalog.video("door") is not None
         assert service.qa.bank.check.verify() == []
+
+
+@pytest.mark.slow
+def test_nothing_that_is_gone_stops_the_rest(tmp_path: Path, monkeypatch, caplog):
+    """A webhook that never answers, a broker that is gone, and an address that is no video: one
+    sentence each, and the stream beside them is watched and told of."""
+    pytest.importorskip("paho")
+    monkeypatch.setenv("REELBANK_WEBHOOK_SECRET", "secret-of-the-door")
+    (tmp_path / "page.html").write_text("<p>no video</p>" * 500)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    page = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=page.serve_forever, daemon=True).start()
+    with (
+        page,
+        socket.create_server(("127.0.0.1", 0)) as deaf,
+        socket.create_server(("127.0.0.1", 0)) as free,
+        Sender(looped("shape:red star@3", "shape:red star@5", seconds=20.0)) as sender,
+    ):
+        broker = free.getsockname()[1]
+        free.close()
+        file, url = tmp_path / "streams.yaml", f"http://127.0.0.1:{page.server_address[1]}"
+        file.write_text(
+            f"streams:\n  door: {{url: '{sender.url}', alerts: [a red star]}}\n"
+            f"  page: {{url: '{url}/page.html'}}\n"
+        )
+        hook = f"http://127.0.0.1:{deaf.getsockname()[1]}/hook"
+        notify = (
+            "notify=[webhook,mqtt]", f"notify.webhook.url={hook}", "notify.webhook.timeout_s=1",
+            "notify.mqtt.host=127.0.0.1", f"notify.mqtt.port={broker}", "notify.mqtt.timeout_s=1",
+        )  # fmt: skip
+        with serving(tmp_path, f"streams={file}", *notify) as (address, service):
+            assert isinstance(service, Service) and service.streams is not None
+            store = service.streams.alerts.store
+            until(lambda: min(store.waiting("webhook"), store.waiting("mqtt")) > 0, 120)
+            until(lambda: "mqtt" in caplog.text and "webhook" in caplog.text, 60)
+            seen = state(address, "door")["seen_until"]
+            until(lambda: state(address, "door")["seen_until"] > seen + 2)
+            assert state(address, "door")["healthy"]
+            error = state(address, "page")["error"]
+            assert error.startswith(f"{url}/page.html gives no picture (") and "\n" not in error
+            assert httpx.get(f"{address}/health", timeout=30).json()["streams"] == 2
+        page.shutdown()
+    lines = [record.getMessage() for record in caplog.records]
+    assert all("\n" not in line and "secret" not in line for line in lines)
+    for name in ("webhook", "mqtt"):
+        assert len([line for line in lines if f" {name} " in f" {line} "]) == 1, lines
+
+
+@pytest.mark.slow
+def test_a_key_reaches_the_streams_of_its_banks_and_no_folder(tmp_path: Path):
+    """Keys of other banks, without the right, revoked, and too fast, over real HTTP."""
+    own, yard = tmp_path / "bank", tmp_path / "yard"
+    file = KeyFile(tmp_path / "bank-keys.json")
+    headers = {}
+    for name, rights, banks, rate in (
+        ("boss", RIGHTS, (), 0),
+        ("door", RIGHTS, (str(own),), 0),
+        ("gardener", RIGHTS, (str(yard),), 0),
+        ("reader", ("ask",), (), 0),
+        ("slow", ("ask",), (), 6),
+    ):
+        key, token = new_key(name, rights, banks, rate, 0.0)
+        file.add(key)
+        headers[name] = {"Authorization": f"Bearer {token}"}
+    with (
+        Sender(looped()) as one,
+        Sender(looped()) as two,
+        serving(tmp_path, *toy_parts()) as (address, _),
+    ):
+        url = f"{address}/v1/streams"
+
+        def start(who: str, **body: object) -> httpx.Response:
+            return httpx.post(url, json=body, headers=headers[who], timeout=60)
+
+        def get(who: str, path: str) -> httpx.Response:
+            return httpx.get(f"{address}{path}", headers=headers[who], timeout=30)
+
+        door, garden = {"name": "door", "url": one.url}, {"name": "garden", "url": two.url}
+        refused(start("reader", **door), 403, "may not manage this server")
+        assert start("door", **door).status_code == 201
+        refused(start("door", **garden, bank=str(yard)), 403, "may not see that bank")
+        refused(start("boss", **garden, bank=str(yard), fps=99), 400, "fps")
+        assert start("boss", **garden, bank=str(yard)).status_code == 201
+        refused(start("door", name="cam", url=f"folder:{yard}-files"), 403, "A folder may hold")
+        assert start("boss", name="cam", url=f"folder:{tmp_path}/none").status_code == 201
+        until(lambda: "folder:none cannot be read" in get("boss", "/v1/streams/cam").text)
+        assert str(tmp_path) not in get("boss", "/v1/streams").text
+        figures = get("door", "/metrics").text
+        assert 'stream="door"' in figures and "garden" not in figures
+        assert 'stream="garden"' in get("boss", "/metrics").text
+        refused(get("gardener", "/metrics"), 403, "may not see this bank")
+        refused(get("gardener", "/v1/streams/door"), 404, "no stream")
+        assert [each["name"] for each in get("gardener", "/v1/streams").json()["data"]] == [
+            "garden"
+        ]
+        for path in ("/v1/files", "/v1/files/file-x"):
+            refused(get("gardener", path), 403, "may not see this bank")
+        paths = ["/v1/models", "/v1/streams", "/v1/videos", "/v1/notices", "/v1/streams/door"]
+        assert get("slow", paths[0]).status_code == 200  # one at once, and six a minute
+        for path in paths:
+            refused(get("slow", path), 429, "6 requests a minute")
+        refused(httpx.post(f"{address}/v1/embeddings", headers=headers["slow"], json={}), 429)
+        file.revoke("door")
+        refused(get("door", "/v1/streams/door"), 401, "missing or wrong")
+        refused(start("door", name="late", url=one.url), 401, "missing or wrong")
+        refused(httpx.get(f"{address}/v1/" + "x" * 9000, timeout=30), 401, "missing")
+    lines = (tmp_path / "bank-audit.log").read_text().splitlines()
+    assert max(map(len, lines)) < 1000 and json.loads(lines[0])["key"] == "reader"
 
 
 @pytest.mark.slow

@@ -123,7 +123,7 @@ def report(arguments: argparse.Namespace) -> int:
         qa = build_qa(config, backbone)
         sources: dict[str, SimulatedSource] = {}
 
-        def new_source(settings: StreamSettings, fps: float) -> SimulatedSource:
+        def new_source(settings: StreamSettings, fps: float, words: object) -> SimulatedSource:
             number = int(settings.name.removeprefix("cam"))
             sources[settings.name] = SimulatedSource(
                 settings.name, number, hours, every, backbone.frame_size

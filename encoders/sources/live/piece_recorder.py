@@ -6,6 +6,7 @@ track. Knows packets and files; nobody who reads them.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 import av
 import av.container
 
+SUFFIX = ".mkv"
 PIECE_S = 30.0  # what recognizers of speech hear at once
 _MOST_S, _MOST_BYTES = 120.0, 64_000_000  # of a piece, where no keyframe comes
 _JUMP_S = 1.0  # in the time stamps, from which on a new piece begins
@@ -44,7 +46,6 @@ class PieceRecorder:
     def __init__(self, folder: Path, take: TakePiece, *, seconds: float = PIECE_S) -> None:
         """folder: of the files, made with the first one. take: gets them, and deletes them."""
         self._folder, self._take, self._seconds = folder, take, seconds
-        self._count = 0
 
     def copy(self, pictures: "av.VideoStream", sound: "av.AudioStream | None") -> "PieceCopy":
         """For the packets of one connection."""
@@ -53,8 +54,8 @@ class PieceRecorder:
     def next_path(self) -> Path:
         """Of a new file."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._count += 1
-        return self._folder / f"{self._count:06d}.mkv"
+        # pieces of an earlier session may still be read
+        return self._folder / f"{time.time_ns()}{SUFFIX}"
 
     def is_long(self, seconds: float) -> bool:
         """Whether a piece of this length ends with the next keyframe."""
@@ -75,7 +76,9 @@ class PieceCopy:
         sound: "av.AudioStream | None",
     ) -> None:
         self._recorder = recorder
-        self.streams = [pictures] if sound is None else [pictures, sound]
+        self.streams: list[av.VideoStream | av.AudioStream] = [pictures]
+        if sound is not None:
+            self.streams.append(sound)
         self._pictures = pictures.index
         self._file: av.container.OutputContainer | None = None
         self._path = Path()

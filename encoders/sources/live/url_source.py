@@ -9,7 +9,7 @@ wall-clock time is constant over a session.
 import hashlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import av
@@ -20,7 +20,7 @@ from encoders.schema import Frames
 from encoders.sources.container import video_stream
 from encoders.sources.live.address import ffmpeg_input, without_password
 from encoders.sources.live.connection import Connection
-from encoders.sources.live.piece_recorder import PieceCopy, PieceRecorder
+from encoders.sources.live.piece_recorder import Packet, PieceCopy, PieceRecorder
 from encoders.sources.live.push_source import PushSource
 
 _POLL_S = 0.1
@@ -215,9 +215,9 @@ class _StreamsChangedError(Exception):
 
 def _packets(
     container: "av.container.InputContainer",
-    streams: "list[av.VideoStream | av.AudioStream]",
+    streams: "Sequence[av.VideoStream | av.AudioStream]",
     connection: Connection,
-) -> Iterator["av.Packet[av.VideoStream | av.AudioStream]"]:
+) -> Iterator["Packet"]:
     try:
         for packet in container.demux(*streams):
             if connection.is_abandoned:
@@ -237,7 +237,7 @@ def _whole(
     """Undamaged pictures; after damage, those from the next keyframe on. copy: gets the packets."""
     # waiting for a keyframe: a running stream has no whole picture before one
     waiting = True
-    streams = [stream] if copy is None else copy.streams
+    streams: Sequence[av.VideoStream | av.AudioStream] = [stream] if copy is None else copy.streams
     for packet in _packets(container, streams, connection):
         if packet.stream_index != stream.index:
             if copy is not None:

@@ -17,7 +17,7 @@ from encoders.sources.thumbnail_maker import ThumbnailMaker
 from pipeline.server.streams.folders.file_ledger import FileLedger
 from pipeline.server.streams.folders.folder_source import SCHEME, FolderSource, OpenFilm
 from pipeline.server.streams.picture_shelf import Picture, PictureShelf
-from pipeline.server.streams.stream_settings import StreamSettings
+from pipeline.server.streams.stream_settings import StreamSettings, folder_of_streams
 from pipeline.server.streams.words.stream_words import StreamWords
 
 
@@ -85,13 +85,13 @@ class LiveSources:
     ) -> PushSource:
         """An address, a camera of the machine, or a folder. words: get what it sends in pieces."""
         width, height = self.size
-        own = Path(f"{Path(stream.bank or self.bank)}-streams")
         if stream.url.startswith(SCHEME):
-            return self._of_folder(stream, fps, own / f"{stream.name}.sqlite", words)
+            ledger = folder_of_streams(stream.bank or self.bank) / f"{stream.name}.sqlite"
+            return self._of_folder(stream, fps, ledger, words)
         source = PicturedUrlSource(stream.url, fps, width=width, height=height, name=stream.name)
         source.fit, source.thumbnail, source.pictures = self.fit, self.thumbnail, self.pictures
         if words is not None:
-            source.recorder = PieceRecorder(own / stream.name, words.take)
+            source.recorder = PieceRecorder(words.folder, words.take)
         return source
 
     def _of_folder(

@@ -22,7 +22,11 @@ from pipeline.runtime.fair_queue import FairQueue
 from pipeline.server.access.key import absolute
 from pipeline.server.streams.picture_shelf import PictureShelf
 from pipeline.server.streams.stream import Feed, Stream, qa_of
-from pipeline.server.streams.stream_settings import StreamSettings, parse_stream
+from pipeline.server.streams.stream_settings import (
+    StreamSettings,
+    folder_of_streams,
+    parse_stream,
+)
 from pipeline.server.streams.words.piece_reader import PieceReader
 from pipeline.server.streams.words.stream_words import StreamWords
 
@@ -181,7 +185,10 @@ class StreamSet:
             check_for(request, self._qa.backbone.questions)
         extractors, alerts = self._new_extractors(settings), self.alerts
         qa = self._bank(settings, fps)  # last: a mistake opens no bank
-        words = StreamWords(qa, settings.name, extractors, self._reader) if extractors else None
+        words = None
+        if extractors:
+            folder = folder_of_streams(qa.bank.root) / settings.name
+            words = StreamWords(qa, settings.name, extractors, self._reader, folder)
 
         def new_source(words: StreamWords | None) -> LiveSource:
             if feed is not None:

@@ -101,6 +101,11 @@ def _check_text(stream: StreamSettings, where: str) -> None:
         )
 
 
+def folder_of_streams(bank: str | Path) -> Path:
+    """Where the streams of a bank keep what belongs to no bank."""
+    return Path(f"{Path(bank)}-streams")
+
+
 def extractor_nodes() -> dict[str, PartSettings]:
     """The options of conf/text/ by name."""
     return {name: node.get(name, {}) for name, node in options("text", {}).items()}

@@ -111,7 +111,8 @@ class FolderSource(PushSource):
             self._began, self._end = self._rest.began, self._rest.end
             return self._began
         self._end = start + 1 / self._fps if start > 0 else 0.0
-        new = next(self._new_files(), None)
+        # a copy that is not whole yet may be readable a little later
+        new = next((one for one in self._new_files() if not _problem(one.path)), None)
         first = time.time() if new is None else _wall_of(new, _length(new.path))
         self._began = round(first - self._end, 3)
         return self._began

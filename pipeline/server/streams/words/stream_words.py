@@ -10,10 +10,11 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from encoders.errors import UserError
-from encoders.sources.live.piece_recorder import StreamPiece
+from encoders.sources.live.piece_recorder import SUFFIX, StreamPiece
 from encoders.text.lines import TextBlock, TextExtractor, TextLine, TextSpan
 from pipeline.ingest.text import embed_lines
 from pipeline.qa import VideoQA
@@ -38,9 +39,18 @@ class StreamWords:
     """Runs in a thread of its own until it is closed."""
 
     def __init__(
-        self, qa: VideoQA, name: str, extractors: Sequence[TextExtractor], reader: PieceReader
+        self,
+        qa: VideoQA,
+        name: str,
+        extractors: Sequence[TextExtractor],
+        reader: PieceReader,
+        folder: Path,
     ) -> None:
-        """name: of the stream and of its video. reader: shared by all streams of the process."""
+        """name: of the stream and of its video. reader: shared by all streams of the process.
+        folder: of the pieces; those of a process that was killed are deleted."""
+        self.folder = folder
+        for left in folder.glob(f"*{SUFFIX}"):
+            left.unlink(missing_ok=True)
         self._qa, self._name = qa, name
         self._extractors, self._reader = tuple(extractors), reader
         self._changed = threading.Condition()
@@ -125,8 +135,8 @@ class StreamWords:
             if found is not None:
                 every.append(_Found(extractor.name, *found))
         end = self._stored_until(piece.end, session)
-        for found in every:
-            self._write(found, min(piece.end, end))
+        for one in every:
+            self._write(one, min(piece.end, end))
         text = self._qa.ingester.text
         if text.sentence_encoder is not None:
             embed_lines(text.bank, text.sentence_encoder, self._name)
