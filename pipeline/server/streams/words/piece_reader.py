@@ -23,7 +23,7 @@ class PieceReader:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
-        self._is_closed = False
+        self.is_closed = False
 
     def read(
         self, extractor: TextExtractor, video_id: str, piece: StreamPiece
@@ -34,7 +34,7 @@ class PieceReader:
         UserError where the piece cannot be read.
         """
         with self._lock:
-            if self._is_closed:
+            if self.is_closed:
                 raise UserError("the server is being shut down")
             if self._pool is None:
                 self._pool = worker_pool(1)
@@ -54,7 +54,7 @@ class PieceReader:
     def close(self) -> None:
         """Read no more: the process ends behind the piece that it reads."""
         with self._lock:
-            self._is_closed, pool = True, self._pool
+            self.is_closed, pool = True, self._pool
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -185,6 +185,6 @@ class StreamWords:
 
     def _tell(self, error: str) -> None:
         """One warning for the same reason."""
-        if error != self.error and not self._is_closed:
+        if error != self.error and not (self._is_closed or self._reader.is_closed):
             self.error = error
             log.warning("reelbank: warning: words of stream %s: %s", self._name, error)

@@ -147,9 +147,9 @@ def test_pieces_that_overlap_and_are_short_keep_the_grid(tmp_path: Path):
         piece(own / f"{number}.mp4", 10 * number, 100, seconds=0.4)
     source = watched(own)
     source.start_clock(0.0)
-    frames = take(source, 0.0, 4)
-    assert frames.times.tolist() == pytest.approx([0.0, 1.2, 2.0, 3.2])
-    assert read_numbers(frames.pixels) == [0, 30, 50, 80][: len(frames)]
+    frames = take(source, 0.0, 3)
+    assert frames.times.tolist() == pytest.approx([0.0, 1.2, 2.0])
+    assert read_numbers(frames.pixels) == [0, 30, 50]
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path):
