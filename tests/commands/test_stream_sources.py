@@ -107,7 +107,7 @@ def test_words_of_a_folder_are_those_of_its_files(talk: Path, tmp_path: Path):
         assert state(address, "cam")["files"] == {"taken": 3, "passed_over": 0}
     lines = lines_of(tmp_path / "bank", "cam")["speech"]
     first = [one.text for one in lines if one.end <= SECONDS]
-    second = [one.text for one in lines if SECONDS <= one.start and one.end <= 2 * SECONDS]
+    second = [one.text for one in lines if one.start >= SECONDS and one.end <= 2 * SECONDS]
     assert first and second == first
     assert len(list(own.iterdir())) == 3
 
