@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _PieceLines:
     """Lines of one extractor in one piece."""
 
     extractor: str
@@ -129,11 +129,11 @@ class StreamWords:
                     piece.path.unlink(missing_ok=True)
 
     def _read(self, piece: StreamPiece, session: int) -> None:
-        every: list[_Found] = []
+        every: list[_PieceLines] = []
         for extractor in self._extractors:
             found = self._reader.read(extractor, self._name, piece)
             if found is not None:
-                every.append(_Found(extractor.name, *found))
+                every.append(_PieceLines(extractor.name, *found))
         end = self._stored_until(piece.end, session)
         for one in every:
             self._write(one, min(piece.end, end))
@@ -152,7 +152,7 @@ class StreamWords:
             with self._changed:
                 self._changed.wait(_TICK_S)
 
-    def _write(self, found: _Found, end: float) -> None:
+    def _write(self, found: _PieceLines, end: float) -> None:
         """Store the lines up to this second, behind those that are stored."""
         text = self._qa.bank.text
         run = next((one for one in text.runs(self._name) if one.extractor == found.extractor), None)
