@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from encoders.schema import Compressor, VisualTokens
+from encoders.schema import Compressor, StatefulCompressor, VisualTokens
 
 
 @dataclass(frozen=True)
@@ -112,18 +112,11 @@ class Merge:
             )
 
     def __call__(self, visual: VisualTokens) -> VisualTokens:
-        means = torch.stack(
-            [visual.tokens[a:b].float().mean(0) for a, b in visual.ranges()]
-        )  # [T, D]
+        means = frame_means(visual)
         repeats = near_duplicates(means, self.threshold).to(visual.offsets.device)
         if visual.repeats is not None:
             repeats |= visual.repeats
-        middles = ((visual.offsets[:-1] + visual.offsets[1:] - 1) // 2)[repeats]
-        mask = ~repeats.repeat_interleave(visual.offsets.diff())
-        mask[middles] = True
-        tokens = visual.tokens.clone()
-        tokens[middles] = means[repeats].to(tokens.dtype)
-        return replace(replace(visual, tokens=tokens).keep(mask), repeats=repeats)
+        return replace(as_means(visual, means, repeats), repeats=repeats)
 
 
 @dataclass(frozen=True)
@@ -176,6 +169,8 @@ class Chain:
             raise ValueError(
                 f"parts={self.parts!r}: a chain needs at least one compressor; use compressor=none"
             )
+        if any(isinstance(part, StatefulCompressor) for part in self.parts):
+            raise ValueError("a compressor that carries frames on is no part of a chain")
         object.__setattr__(self, "parts", tuple(self.parts))
 
     def __call__(self, visual: VisualTokens) -> VisualTokens:
@@ -198,6 +193,23 @@ def token_grid(visual: VisualTokens) -> tuple[Tensor, Tensor]:
             "row; pool before any compressor that drops tokens"
         )
     return rows, columns
+
+
+def frame_means(visual: VisualTokens) -> Tensor:
+    """[T, D] float32: the mean of the tokens of each frame."""
+    return torch.stack([visual.tokens[a:b].float().mean(0) for a, b in visual.ranges()])
+
+
+def as_means(visual: VisualTokens, means: Tensor, chosen: Tensor) -> VisualTokens:
+    """The same frames, those of `chosen` ([T] bool) with one token: their mean, at the place of
+    their middle token. means: [T, D].
+    """
+    middles = ((visual.offsets[:-1] + visual.offsets[1:] - 1) // 2)[chosen]
+    mask = ~chosen.repeat_interleave(visual.offsets.diff())
+    mask[middles] = True
+    tokens = visual.tokens.clone()
+    tokens[middles] = means[chosen].to(tokens.dtype)
+    return replace(visual, tokens=tokens).keep(mask)
 
 
 def near_duplicates(features: Tensor, threshold: float) -> Tensor:

@@ -1,7 +1,7 @@
 """Frames -> Segment: vision tower, compressor, prefill, frame embedder. The write path on one page;
 knows no disk and no question.
 
-`extract_features` depends on the given frames alone, so it can run ahead in another thread.
+`extract_features` knows no window, so it can run ahead in another thread.
 `to_segment` depends on the window of earlier frames, so it runs in time order.
 """
 
@@ -18,11 +18,13 @@ from torch.nn.functional import normalize
 from encoders.models.backbone import VideoModel
 from encoders.prefill import key_means
 from encoders.schema import (
+    CarriedFrame,
     Compressor,
     FrameEmbedder,
     Frames,
     Prefill,
     Segment,
+    StatefulCompressor,
     VisualTokens,
     embedder_name,
 )
@@ -35,12 +37,21 @@ Timer = Callable[[str], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class FrameFeatures:
-    """Tokens and embeddings of the frames of one segment; they depend on these frames alone."""
+    """Tokens and embeddings of the frames of one segment; they depend on these frames and on what
+    the compressor carries, not on the window."""
 
     frames: Frames
     tokens: VisualTokens  # compressed
     # [T, E] float32 unit rows: "clip", and those of further frame embedders by their keys
     embeddings: "Future[Mapping[str, Tensor]]"
+    carried: CarriedFrame | None = None  # on to the next segment
+
+
+@dataclass
+class Carry:
+    """What the compressor of one stream carries from the last segment to the next one."""
+
+    frame: CarriedFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,7 @@ class Encoder:
     interval: float  # seconds between sampled frames
     began: float | None = None  # Unix seconds of second 0 of the video, if known
     further: Mapping[str, FrameEmbedder] = field(default_factory=dict)  # by their keys
+    carry: Carry = field(default_factory=Carry)
 
     def encode(
         self,
@@ -67,15 +79,20 @@ class Encoder:
         still_open: bool = False,
     ) -> Segment:
         """The segment of these frames: `extract_features`, then `to_segment`."""
-        return self.to_segment(
-            self.extract_features(frames, timer, executor), number, timer, still_open=still_open
-        )
+        features = self.extract_features(frames, timer, executor, still_open=still_open)
+        return self.to_segment(features, number, timer, still_open=still_open)
 
     def extract_features(
-        self, frames: Frames, timer: Timer, executor: Executor | None = None
+        self,
+        frames: Frames,
+        timer: Timer,
+        executor: Executor | None = None,
+        *,
+        still_open: bool = False,
     ) -> FrameFeatures:
-        """Run tower, compressor and frame embedder. executor: runs the embedder in parallel with
-        the tower; None = before it.
+        """Run tower, compressor and frame embedder, segment by segment in time order. executor:
+        runs the embedder in parallel with the tower; None = before it. still_open: as of
+        `to_segment`.
         """
         embeddings = (
             _complete(self._embed, frames, timer)
@@ -84,9 +101,15 @@ class Encoder:
         )
         with timer("look"):
             tokens = self.backbone.encode_frames(frames)
+        carried = None
         with timer("compress"):
-            tokens = self.compressor(tokens)
-        return FrameFeatures(frames, tokens, embeddings)
+            if isinstance(self.compressor, StatefulCompressor):
+                tokens, carried = self.compressor.carry(tokens, self.carry.frame)
+            else:
+                tokens = self.compressor(tokens)
+        if not still_open:
+            self.carry.frame = carried
+        return FrameFeatures(frames, tokens, embeddings, carried)
 
     def to_segment(
         self, features: FrameFeatures, number: int, timer: Timer, *, still_open: bool = False
@@ -117,6 +140,7 @@ class Encoder:
             wall=None if self.began is None else self.began + start,
             thumbnails=self._thumbnails(frames),
             further={key: stored_rows(each, sources) for key, each in rows.items()},
+            carried=features.carried,
         )
 
     def _embed(self, frames: Frames, timer: Timer) -> Mapping[str, Tensor]:

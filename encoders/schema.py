@@ -251,6 +251,14 @@ class KVBlock:
         return self.keys.nbytes + self.values.nbytes
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CarriedFrame:
+    """The last whole frame of a stream, as a compressor carries it from segment to segment."""
+
+    direction: Tensor  # [D] float16: the mean of its tokens, of length 1
+    segments: int  # how many segments before the next one it was; 1: in the one before
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """The unit of storage: some seconds of one video, or one scene."""
@@ -271,6 +279,8 @@ class Segment:
     # unit rows of further frame embedders, by their keys (`embedder_key`): [T, E] float16, one per
     # frame
     further: Mapping[str, Tensor] = field(default_factory=dict)
+    # what the compressor carries on to the next segment; None: nothing
+    carried: CarriedFrame | None = None
 
     @property
     def times(self) -> Tensor:
@@ -424,6 +434,19 @@ class Compressor(Protocol):
     """Fewer visual tokens. Input and output have the same type, so compressors chain."""
 
     def __call__(self, visual: VisualTokens) -> VisualTokens: ...
+
+
+@runtime_checkable
+class StatefulCompressor(Compressor, Protocol):
+    """A compressor of a stream, which knows what the segments before have shown. Called for one
+    segment alone, it starts afresh."""
+
+    def carry(
+        self, visual: VisualTokens, before: CarriedFrame | None
+    ) -> tuple[VisualTokens, CarriedFrame]:
+        """The next segment, and what its follower is compressed behind. before: what the segment
+        before gave; None starts afresh."""
+        ...
 
 
 class Prefill(Protocol):

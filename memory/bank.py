@@ -142,6 +142,7 @@ class MemoryBank:
             device=device,
             counts_frames=counts_frames,
             resolution=self.resolution,
+            leans=prune.carries_frames(provenance),
         )
         self._writer: WriterLock | None = None
         # one thread writes at a time: several streams share a bank. Taken before any other lock.

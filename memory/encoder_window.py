@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encoders.schema import VisualTokens
+from encoders.schema import CarriedFrame, VisualTokens
 from memory.schema import Run
 from memory.storage.catalog import SegmentRow
 from memory.store import DiskStore
@@ -73,6 +73,13 @@ class EncoderWindow:
         exact = self._store.exact_kv(video_id, row.number, 0, row.frames)
         tokens, block = self._store.frames(video_id, row.number, 0, row.frames, kv=exact is None)
         return Run(video_id, row.number, row.first, tokens, block if exact is None else exact)
+
+    def carried(self, video_id: str, number: int) -> CarriedFrame | None:
+        """What a compressor carried on to segment `number`; None where it carries nothing, or the
+        segment before is not there."""
+        if self._store.catalog.segment(video_id, number - 1) is None:
+            return None
+        return self._store.carried(video_id, number - 1)
 
     def is_exact(self, video_id: str, frames: int, before: int | None = None) -> bool:
         """True if every key and value in that window is exactly what the encoder produced. If

@@ -26,6 +26,7 @@ from memory.library.video_view import (
     VideoView,
     candidates_of,
     frames_of,
+    holder_places,
     likely_next,
     place_near,
     place_of,
@@ -70,16 +71,19 @@ class Recall:
         device: torch.device | None,
         resolution: Resolution,
         counts_frames: bool = False,
+        leans: bool = False,
     ) -> None:
         """recent_frames: newest frames that every question sees. ram_bytes: for search rows, and
         for frames in what they leave. device: where evidence is needed; None: RAM. resolution: how
         much of each frame is read, where a question does not say. counts_frames: the budget
-        `read_tokens` is a number of frames, for a reader that reads no tokens."""
+        `read_tokens` is a number of frames, for a reader that reads no tokens. leans: a frame with
+        one token leans on the last whole one, which is read before it."""
         self._catalog, self._searchable, self._vectors = catalog, searchable, vectors
         self._library, self._encoding = library, encoding
         self._pending, self._frames = pending, frames
         self._recent_frames, self._ram_bytes, self._device = recent_frames, ram_bytes, device
         self._resolution, self._counts_frames = resolution, counts_frames
+        self._leans = leans
 
     def recall_all(
         self,
@@ -115,7 +119,13 @@ class Recall:
                         spans,
                         {
                             each: view_of(
-                                question, each, timelines[each], pending[each], interval, kv
+                                question,
+                                each,
+                                timelines[each],
+                                pending[each],
+                                interval,
+                                kv,
+                                self._leans,
                             )
                             for each in question.videos
                         },
@@ -300,6 +310,12 @@ class Recall:
         places = (place_of(name, stretches) for name in question.keep)
         kept = [place for place in places if place is not None]
         ranking = [*kept, *ranked.places.tolist()]
+        if self._leans:
+            holders = holder_places(views, stretches)
+            # what is shown now, if the newest frames are read; then before each frame its whole one
+            now = [len(cost) - 1] if self._recent_frames and len(views) == 1 else []
+            pairs = ((holders.get(each, each), each) for each in [*now, *ranking])
+            ranking = list(dict.fromkeys(chain.from_iterable(pairs)))
         if not resolution.is_whole:
             recent = set(newest.recent)
             own = [place for place in dict.fromkeys(ranking) if place not in recent]

@@ -56,7 +56,7 @@ from typing import TypeVar
 import numpy as np
 
 from encoders.errors import UserError
-from encoders.schema import KVBlock, Segment, VisualTokens
+from encoders.schema import CarriedFrame, KVBlock, Segment, VisualTokens
 from memory.embeddings.store import EmbeddingStore
 from memory.encoded.encoded_store import EncodedStore
 from memory.schema import SegmentIndex
@@ -316,6 +316,16 @@ class DiskStore:
                 expected_seal=row.checksum,
                 codebook=self.storage_format.codebook,
             ),
+        )
+
+    def head(self, video_id: str, number: int) -> segment_file.Head:
+        """What a segment's file says of itself."""
+        return self._read(video_id, number, lambda path, row: segment_file.read_head(path))
+
+    def carried(self, video_id: str, number: int) -> CarriedFrame | None:
+        """What a compressor carried on from this segment; None: nothing."""
+        return self._read(
+            video_id, number, lambda path, row: segment_file.read_carried(path, row.checksum)
         )
 
     def thumbnails(

@@ -130,6 +130,31 @@ class Timeline:
         counts."""
         return int(np.searchsorted(self.times, asked_at, side="right"))
 
+    def holders(self, stop: int) -> np.ndarray:
+        """[stop] int64: for each of the first frames, the last one up to it with more than one
+        token: the frame that it leans on, in a bank whose compressor carries whole frames on.
+        Itself where there is none, or where segments are missing in between."""
+        own = np.arange(stop)
+        last = np.maximum.accumulate(np.where(self.tokens[:stop] > 1, own, -1))
+        segment = np.searchsorted(self.edges, own, side="right") - 1
+        missing = self.numbers[segment] - segment  # rises where segments are missing
+        return np.where((last >= 0) & (missing[last] == missing), last, own)
+
+    def with_holders(self, ranges: Sequence[range]) -> list[range]:
+        """The ranges, and the frames outside that their first frames lean on. ranges: rising."""
+        if not ranges:
+            return []
+        holders, every = self.holders(ranges[-1].stop), list[range]()
+        for each in ranges:
+            holder, done = int(holders[each.start]), every[-1].stop if every else 0
+            if done <= holder < each.start:
+                every.append(range(holder, holder + 1))
+            if every and every[-1].stop == each.start:
+                every[-1] = range(every[-1].start, each.stop)
+            else:
+                every.append(each)
+        return every
+
     def ranges(self, spans: Sequence[Span], interval: float, asked_at: float) -> list[range]:
         """The ordinals of the frames that touch the spans and that a question at this second may
         see: rising, none twice, no range empty. spans: rising. interval: seconds between frames."""

@@ -78,10 +78,13 @@ def view_of(
     segments: Sequence[Segment],
     intervals: Mapping[str, float],
     kv: bool,
+    leans: bool = False,
 ) -> VideoView:
-    """segments: the pending ones."""
+    """segments: the pending ones. leans: frames may lean on whole ones before them, which a stretch
+    of seconds then begins with: a picture is shown until it changes."""
     interval = intervals[video_id]
     ranges = timeline.ranges(question.spans_of(video_id), interval, question.moment(video_id))
+    ranges = timeline.with_holders(ranges) if leans else ranges
     pending = visible_runs(
         segments,
         question,
@@ -129,6 +132,22 @@ def candidates_of(
         segments.append(first_of[video_id] + within)
         ages.append(timeline.times[ranges[-1].stop - 1] - timeline.times[first:stop])
     return Candidates(cost, ranking, np.concatenate(segments), np.concatenate(ages), kept)
+
+
+def holder_places(
+    views: Mapping[str, VideoView], stretches: Sequence[Stretch]
+) -> Mapping[int, int]:
+    """Place of each frame that leans on a whole one -> the place of that one."""
+    places: dict[int, int] = {}
+    begin = 0
+    for video_id, first, stop in stretches:
+        holders = views[video_id].timeline.holders(stop)
+        for ordinal in (first + np.flatnonzero(holders[first:] < np.arange(first, stop))).tolist():
+            place = place_of(FrameName(video_id, int(holders[ordinal])), stretches)
+            if place is not None:
+                places[begin + ordinal - first] = place
+        begin += stop - first
+    return places
 
 
 def place_near(

@@ -105,6 +105,11 @@ def window_frames(provenance: Mapping[str, object]) -> int:
     return int(match[1]) if match else 0
 
 
+def carries_frames(provenance: Mapping[str, object]) -> bool:
+    """Whether frames of this bank lean on whole ones in segments before (compressor=carry)."""
+    return str(provenance.get("compressor", "")).startswith("CarriedMerge(")
+
+
 def _moments(pieces: Sequence[Piece]) -> Iterable[float]:
     """For each piece, the earliest of its own moment and those of all later pieces."""
     return reversed(list(accumulate((piece.moment for piece in reversed(pieces)), min)))

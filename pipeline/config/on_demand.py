@@ -65,6 +65,11 @@ def check_on_demand(settings: PipelineSettings) -> bool:
             f"retriever=kv searches keys, which a bank with visual_tokens={ON_DEMAND} has only of "
             "what was asked about; use retriever=fused or retriever=clip"
         )
+    if str(settings.compressor["_target_"]).endswith(".CarriedMerge"):
+        raise UserError(
+            "compressor=carry carries frames from segment to segment, and "
+            f"visual_tokens={ON_DEMAND} encodes single ones; use compressor=merge"
+        )
     if "captions" in settings.text:
         raise UserError(
             f"text=captions reads every segment, so visual_tokens={ON_DEMAND} would save nothing; "

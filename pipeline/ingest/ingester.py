@@ -17,7 +17,7 @@ import numpy as np
 
 from encoders.compressors import NoCompression
 from encoders.detail import ask_for_detail
-from encoders.encoder import Encoder, FrameFeatures
+from encoders.encoder import Carry, Encoder, FrameFeatures
 from encoders.errors import UserError
 from encoders.models.backbone import VideoModel
 from encoders.prefill import NoPrefill
@@ -31,6 +31,7 @@ from encoders.schema import (
     ResumableSource,
     Segment,
     Segmenter,
+    StatefulCompressor,
     embedder_name,
 )
 from memory.bank import MemoryBank
@@ -272,7 +273,8 @@ class Ingester:
         """Rebuild the encoder's window as it was at this segment, and open the source there.
 
         The window is inexact where a quantized bank no longer has it as the encoder made it, where
-        it was pruned, or where it holds segments that are inexact themselves.
+        it was pruned, or where it holds segments that are inexact themselves. So is what a
+        compressor carries on from the segment before.
         """
         live, later = run.live, self.on_demand
         model: VideoModel = self.backbone if later is None else later.planned
@@ -287,6 +289,10 @@ class Ingester:
         )
         prefill.restore(part.kv for part in point.window if part.kv is not None)
         exact = point.is_exact and not any(part.segment in run.inexact for part in point.window)
+        carry = Carry()
+        if isinstance(compressor, StatefulCompressor) and number > 0:
+            carry.frame = self.bank.window.carried(run.source.info.video_id, number)
+            exact &= carry.frame is not None and number - 1 not in run.inexact
         begin = point.start
         if self.segmenter.look_back and (live is None or live.source.is_replayable):
             before = point.times[: -self.segmenter.look_back]
@@ -304,6 +310,7 @@ class Ingester:
             self.interval,
             began,
             self.further.embedders,
+            carry,
         )
         batches = _timed(run.source.frames(begin), run.timer, "decode")
         return _Start(encoder, batches, point.start, exact, self._has_thumbnail(run, point.times))

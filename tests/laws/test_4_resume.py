@@ -59,6 +59,15 @@ WAYS = {
         "segmenter.seconds=6",
         "compressor=merge",
     ),
+    "carry": (
+        "kv_dtype=int4",
+        "token_dtype=int4",
+        "prefill.window_frames=11",
+        "segmenter.seconds=6",
+        "compressor=carry",
+        "compressor.threshold=0.2",
+        "compressor.segments=3",
+    ),
     "frame means": (
         "kv_policy=frame_means",
         f"kv_policy.profile={toy_profile()}",

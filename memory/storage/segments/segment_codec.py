@@ -191,6 +191,8 @@ def encode(
         tensors["repeats"] = visual.repeats
     if visual.sides is not None:
         tensors["sides"] = visual.sides
+    if segment.carried is not None:
+        tensors["carried"] = segment.carried.direction
     if segment.thumbnails is not None:
         tensors |= _encode_thumbnails(segment.distinct_thumbnails)
     if block is not None:

@@ -15,6 +15,8 @@ Tensors:
     kv_pos [M, 3]                                     for models with positions on three axes
     repeats [T]                                       if a compressor merged frames
     sides [T]                                         for frames in the shape of their film
+    carried [D]                                       if the compressor carries a frame on; the
+                                                      header says how many segments ago it was
     thumbnails [bytes], thumbnail_offsets [T + 1]     if JPEGs are kept (source.keep=jpeg)
 A segment that a question is still to encode has neither tokens nor pos; offsets are those that its
 tokens will have at most (memory/encoded/encoded_store.py).
@@ -32,7 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from encoders.schema import KVBlock, Segment, VisualTokens
+from encoders.schema import CarriedFrame, KVBlock, Segment, VisualTokens
 from memory.schema import FrameKeys, SegmentIndex
 from memory.storage.segments import segment_codec, tensor_file
 from memory.storage.segments.codebook import Codebook
@@ -58,6 +60,13 @@ class Head:
     wall: float | None = None  # Unix seconds of `start`
     # seal of the file that the bank had before (memory/compaction/); None: this is the first one
     replaces: str | None = None
+    carried_segments: int | None = None  # of CarriedFrame
+
+    def is_stored_as(self, storage_format: StorageFormat) -> bool:
+        """Whether the file was made from another one in this format."""
+        kv, tokens = self.form.get("kv"), self.form.get("tokens")
+        same_kv = kv is None or kv == storage_format.kv
+        return self.replaces is not None and same_kv and tokens == storage_format.tokens
 
 
 def pack(
@@ -79,6 +88,8 @@ def pack(
         head["wall"] = segment.wall
     if replaces is not None:
         head["replaces"] = replaces
+    if segment.carried is not None:
+        head["carried_segments"] = segment.carried.segments
     return tensor_file.pack(tensors, head)
 
 
@@ -105,7 +116,14 @@ def read(path: Path, expected_seal: str | None = None, codebook: Codebook | None
             key_means=_key_means(file, head.form, codebook, None if kv is None else kv.keys),
             wall=head.wall,
             thumbnails=_thumbnails(file, range(frames)),
+            carried=_carried(file, head),
         )
+
+
+def read_carried(path: Path, expected_seal: str | None = None) -> CarriedFrame | None:
+    """What the compressor carried on from this segment; None: nothing."""
+    with _open(path, expected_seal) as (file, head):
+        return _carried(file, head)
 
 
 def read_frames(
@@ -186,6 +204,7 @@ def _open(path: Path, expected_seal: str | None) -> Iterator[tuple[TensorFile, H
                 metadata.get("form", {}),
                 metadata.get("wall"),
                 metadata.get("replaces"),
+                metadata.get("carried_segments"),
             ),
         )
 
@@ -263,6 +282,13 @@ def _thumbnails(file: TensorFile, frames: Sequence[int]) -> tuple[bytes, ...] | 
     return tuple(data[holder] for holder in holders)
 
 
+def _carried(file: TensorFile, head: Head) -> CarriedFrame | None:
+    direction = file.load_optional("carried")
+    if direction is None or head.carried_segments is None:
+        return None
+    return CarriedFrame(direction, head.carried_segments)
+
+
 def _clip(file: TensorFile, form: TensorFormat) -> Tensor:
     return segment_codec.decode_clip(file.load("clip"), file.load_optional("repeats"), form)
 
@@ -302,6 +328,7 @@ __all__ = [
     "check",
     "pack",
     "read",
+    "read_carried",
     "read_frames",
     "read_head",
     "read_index",

@@ -60,3 +60,30 @@ def test_a_segment_more_copies_nothing_of_what_is_there():
     later = timeline.extended(segments(1, 3001))
     for name in ("times", "tokens", "edges", "numbers"):
         assert np.shares_memory(getattr(timeline, name), getattr(later, name))
+
+
+def leaning(tokens: list[int], numbers: list[int] | None = None) -> Timeline:
+    """Segments of two frames each. numbers: of the segments; None: none is missing."""
+    counts = np.array(tokens, np.int32).reshape(-1, 2)
+    return Timeline.empty().extended(
+        [
+            (number, np.arange(2.0) + 2 * number, own)
+            for number, own in zip(numbers or range(len(counts)), counts, strict=True)
+        ]
+    )
+
+
+def test_frames_with_one_token_lean_on_the_last_whole_frame() -> None:
+    timeline = leaning([1, 1, 8, 1, 1, 1, 1, 7, 1, 1])
+    assert timeline.holders(10).tolist() == [0, 1, 2, 2, 2, 2, 2, 7, 7, 7]
+    assert timeline.holders(6).tolist() == [0, 1, 2, 2, 2, 2]
+    with_gap = leaning([8, 1, 1, 1, 1, 9], [0, 1, 3])
+    assert with_gap.holders(6).tolist() == [0, 0, 0, 0, 4, 5]  # nobody knows what 2 showed
+
+
+def test_a_stretch_begins_with_the_frame_that_is_shown() -> None:
+    timeline = leaning([1, 1, 8, 1, 1, 1, 1, 7, 1, 1])
+    assert timeline.with_holders([range(5, 7)]) == [range(2, 3), range(5, 7)]
+    assert timeline.with_holders([range(3, 5), range(6, 9)]) == [range(2, 5), range(6, 9)]
+    assert timeline.with_holders([range(0, 1), range(7, 9)]) == [range(0, 1), range(7, 9)]
+    assert timeline.with_holders([]) == []
