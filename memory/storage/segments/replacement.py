@@ -43,6 +43,11 @@ def file_of(path: Path, seal: str) -> Path:
     return own if _has(own, seal) else path
 
 
+def is_ready(path: Path, seal: str) -> bool:
+    """Whether step 1 left a replacement with this seal."""
+    return _has(path.with_suffix(SUFFIX), seal)
+
+
 def settle(path: Path, seal: str | None) -> None:
     """What a crash left of a replacement: step 3 if the row names it, otherwise nothing. seal: in
     the row; None: there is no row."""

@@ -17,17 +17,16 @@ from encoders.errors import UserError
 from encoders.schema import LiveSource
 from encoders.sources.live.address import without_password
 from encoders.sources.live.push_source import PushSource
-from memory.storage.retention import Rule
 from pipeline.alerts.alert_center import AlertCenter
 from pipeline.alerts.alert_list import AlertList
 from pipeline.alerts.attachments import Attachments
-from pipeline.config import units
 from pipeline.live.encoder_turns import EncoderTurns
 from pipeline.live.session import Session
 from pipeline.qa import VideoQA
 from pipeline.runtime.fair_queue import FairQueue
 from pipeline.server.streams.folders.folder_source import SCHEME, FolderSource, shown_folder
 from pipeline.server.streams.picture_shelf import PictureShelf
+from pipeline.server.streams.retention import Retention
 from pipeline.server.streams.stream_settings import StreamSettings
 from pipeline.server.streams.words.stream_words import StreamWords
 
@@ -38,7 +37,6 @@ _CALM_S = 30.0  # without a lost frame, after which more are sampled again
 _THINNEST = 16  # of the sampled frames, one in so many is kept, at the worst
 _BACK_OFF_S = (2.0, 60.0)  # before a stream that ended is watched again
 _SILENT_S = 15.0  # without a frame, after which a stream is not healthy
-_PRUNE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +213,8 @@ class Stream:
         try:
             self._add_alerts(own)
             session.start()
-            self._supervise(session, source)
+            with Retention(self.settings, self.qa.bank):
+                self._supervise(session, source)
         finally:
             with suppress(Exception):  # raised by `check` below
                 session.stop()
@@ -240,7 +239,7 @@ class Stream:
 
     def _supervise(self, session: Session, source: LiveSource) -> None:
         """Look after a session until it ends or is stopped."""
-        lost, calm_since, pruned_at, seen = 0, time.monotonic(), 0.0, 0.0
+        lost, calm_since, seen = 0, time.monotonic(), 0.0
         while not self._stopped.wait(_TICK_S):
             status, now = session.status(), time.monotonic()
             if status.state in ("failed", "ended", "stopped"):
@@ -254,24 +253,6 @@ class Stream:
                 source.thinning = min(2 * source.thinning, _THINNEST)
             elif source.thinning > 1 and now - calm_since > _CALM_S:
                 source.thinning, calm_since = source.thinning // 2, now
-            if now - pruned_at > _PRUNE_S:
-                pruned_at = now
-                self._prune()
-
-    def _prune(self) -> None:
-        """Delete what is older or more than the stream may keep."""
-        own = self.settings
-        if not (own.older_than or own.max_bytes):
-            return
-        before = (
-            time.time() - units.parse_age("older_than", own.older_than) if own.older_than else None
-        )
-        most = units.parse_size("max_bytes", own.max_bytes) if own.max_bytes else None
-        try:
-            if self.qa.bank.catalog.video(self.name) is not None:
-                self.qa.bank.prune(Rule(self.name, before, most, counts_alone=True))
-        except UserError as error:  # such as a full disk; the stream goes on
-            log.warning("reelbank: warning: stream %s: %s", self.name, error)
 
     def _counts(self) -> tuple[int, int, int]:
         """(dropped, left out, sampled) over all sessions."""

@@ -5,7 +5,7 @@ Of streams.yaml, of `POST /v1/streams`, and of the file that keeps those. Knows 
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -34,6 +34,9 @@ class StreamSettings(BaseModel):
     text: list[str] = Field(default_factory=list)  # names of conf/text/; []: no words are found
     older_than: str = ""  # age from which its segments are deleted, such as 7d; "": never
     max_bytes: str = ""  # size that its segments may have together, such as 10GB; "": any
+    # age from which its segments are stored in `compact_dtype`, such as 1d; "": never
+    compact_after: str = ""
+    compact_dtype: Literal["int4", "int8"] = "int4"
     alerts: list[str] = Field(default_factory=list, max_length=8)
 
 
@@ -64,6 +67,8 @@ def parse_stream(values: Any, where: str) -> StreamSettings:
         units.parse_age("older_than", stream.older_than)
     if stream.max_bytes:
         units.parse_size("max_bytes", stream.max_bytes)
+    if stream.compact_after:
+        units.parse_age("compact_after", stream.compact_after)
     return stream
 
 

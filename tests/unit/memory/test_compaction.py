@@ -205,3 +205,42 @@ def test_killed_at_every_step(root: Path, video: list[Segment], tmp_path: Path) 
             name: expected[name] for name in names
         }
         shutil.rmtree(killed)
+
+
+def test_a_writer_goes_on_between_two_segments(tmp_path: Path) -> None:
+    """Segments are added and pruned while others are rewritten; nothing is lost or comes back."""
+    film = make_video("v", 6, frames=FRAMES, tokens=[24] * FRAMES)
+    with opened(tmp_path / "bank") as bank:
+        bank.record_video(info("v"), 1.0, finished=False)
+        for segment in film[:4]:
+            bank.write(segment)
+        left = iter(film[4:])
+
+        def is_stopped() -> bool:
+            for segment in left:
+                bank.write(segment)
+                bank.prune(Rule("v", max_bytes=4 * bank.catalog.segments("v")[0].nbytes))
+                break
+            return False
+
+        bank.compaction.run(ALL, SMALL, is_stopped=is_stopped)
+        assert next(left, None) is None
+        numbers = [row.number for row in bank.catalog.segments("v")]
+        assert numbers == list(range(numbers[0], 6)) and numbers[0] > 0
+        for number in numbers:
+            own = film[number]
+            got = bank._store.get("v", number)
+            assert same(got.tokens, own.tokens) or same(got.tokens, SMALL.as_read(own).tokens)
+        assert bank.check.verify() == []
+
+
+def test_it_ends_when_it_is_told_to_and_goes_on_where_it_was(root: Path) -> None:
+    with opened(root) as bank:
+        answers = iter([False, False, True, True])
+        (done,) = bank.compaction.run(ALL, SMALL, is_stopped=lambda: next(answers))
+        assert done.segments == 2
+        (done,) = bank.compaction.run(ALL, SMALL)
+        assert done.segments == SEGMENTS - 2
+        assert bank.compaction.run(ALL, SMALL) == []
+    with opened(root) as again:
+        assert again.compaction.run(ALL, SMALL) == [] and again.check.verify() == []
