@@ -65,6 +65,8 @@ def everything_kept(option: str, blocks: Sequence[KVBlock]) -> list[str]:
         return [f"kv_policy.codebook={saved_codebook(list(blocks), width=width, bits=8)}"]
     if option in ("head_split", "streaming_heads", "frame_means"):
         return [*toy_settings(option), "kv_policy.share=1"]
+    if option == "token_pruning":
+        return ["kv_policy.share=1"]
     if option == "eviction":
         return ["kv_policy.budget_share=1"]
     if option == "low_rank_keys":
