@@ -45,7 +45,7 @@ from memory.encoded.encoded_store import settings_key
 from memory.encoder_window import EncoderWindow
 from memory.library.library import Library
 from memory.pending import PendingFrames
-from memory.recall import Recall
+from memory.recall import EmbedWords, Recall
 from memory.resolution.schema import Resolution
 from memory.resolution.uniform_resolution import UniformResolution
 from memory.retrieval.fusion import Moment
@@ -80,6 +80,7 @@ class BankOptions(TypedDict, total=False):
     counts_frames: bool  # the budget of a recall is a number of frames, not of visual tokens
     # how much of each frame is read, where a question does not say; None: all
     resolution: Resolution | None
+    words: EmbedWords | None  # for a resolution that reads frames by the words of a question
 
 
 class MemoryBank:
@@ -103,6 +104,7 @@ class MemoryBank:
         prefetch_frames: int = 0,
         counts_frames: bool = False,
         resolution: Resolution | None = None,
+        words: EmbedWords | None = None,
     ) -> None:
         """Only for `open`, which makes sure that the store is of a bank with this provenance."""
         self.root = root = store.root
@@ -143,6 +145,7 @@ class MemoryBank:
             counts_frames=counts_frames,
             resolution=self.resolution,
             leans=prune.carries_frames(provenance),
+            words=words,
         )
         self._writer: WriterLock | None = None
         # one thread writes at a time: several streams share a bank. Taken before any other lock.

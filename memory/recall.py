@@ -5,7 +5,8 @@ written.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -34,7 +35,7 @@ from memory.library.video_view import (
     view_of,
 )
 from memory.pending import PendingFrames, to_device
-from memory.resolution.schema import Resolution
+from memory.resolution.schema import Resolution, WordResolution
 from memory.retrieval.common import hits
 from memory.retrieval.fused import FusedRetriever
 from memory.retrieval.fusion import Moment, fuse_frames
@@ -51,6 +52,8 @@ from memory.schema import (
 )
 from memory.text.vectors import TextVectors
 from memory.timeline import Span, Timeline
+
+EmbedWords = Callable[[str], torch.Tensor]  # a text -> [n, D] in the language model's space
 
 
 class Recall:
@@ -72,18 +75,20 @@ class Recall:
         resolution: Resolution,
         counts_frames: bool = False,
         leans: bool = False,
+        words: EmbedWords | None = None,
     ) -> None:
         """recent_frames: newest frames that every question sees. ram_bytes: for search rows, and
         for frames in what they leave. device: where evidence is needed; None: RAM. resolution: how
         much of each frame is read, where a question does not say. counts_frames: the budget
         `read_tokens` is a number of frames, for a reader that reads no tokens. leans: a frame with
-        one token leans on the last whole one, which is read before it."""
+        one token leans on the last whole one, which is read before it. words: for resolutions that
+        read frames by the words of a question."""
         self._catalog, self._searchable, self._vectors = catalog, searchable, vectors
         self._library, self._encoding = library, encoding
         self._pending, self._frames = pending, frames
         self._recent_frames, self._ram_bytes, self._device = recent_frames, ram_bytes, device
         self._resolution, self._counts_frames = resolution, counts_frames
-        self._leans = leans
+        self._leans, self._words = leans, words
 
     def recall_all(
         self,
@@ -336,6 +341,29 @@ class Recall:
         shares = None if ranked.layer_shares is None else ranked.layer_shares.numpy()
         return ranked, *frame_budget.fill_layers(newest, layers, ranking, cost, shares)
 
+    def _at_ratios(
+        self, question: Question, frames: Sequence[Run], ratios: Mapping[FrameName, int]
+    ) -> list[Run]:
+        """Loaded frames as they are read. ratios: of those that are not read whole."""
+        resolution = question.resolution or self._resolution
+        own = [ratios.get(FrameName(run.video_id, run.first), 1) for run in frames]
+        if not isinstance(resolution, WordResolution) or max(own, default=1) == 1:
+            return [run.at_ratio(ratio) for run, ratio in zip(frames, own, strict=True)]
+        if self._words is None:
+            raise UserError(
+                "resolution=context_token needs the words of a model in this process; use another "
+                "resolution= in a bank that is opened without one."
+            )
+        words = self._words(question.search_text)
+        return [
+            run
+            if ratio == 1
+            else replace(
+                run, tokens=resolution.read(run.tokens, ratio, words), kv=None, ratio=ratio
+            )
+            for run, ratio in zip(frames, own, strict=True)
+        ]
+
     def _evidence(
         self,
         selected: SelectedFrames,
@@ -353,7 +381,7 @@ class Recall:
         for video_id, ordinals in selected.ordinals(places).items():
             written += range(len(runs), len(runs) + len(ordinals))
             names = [FrameName(video_id, ordinal) for ordinal in ordinals]
-            runs += [run_of[name].at_ratio(ratios.get(name, 1)) for name in names]
+            runs += self._at_ratios(selected.question, [run_of[name] for name in names], ratios)
             shown = [
                 run.at_ratio(selected.newest_ratio)
                 for run in to_device(selected.views[video_id].pending.runs, self._device)

@@ -282,6 +282,7 @@ def build_qa(
         prefetch_frames=settings.prefetch_frames,
         counts_frames=endpoint is not None,
         resolution=resolution,
+        words=None if isinstance(backbone, Endpoint) else functools.partial(_embed_words, backbone),
     )
     try:
         # now, not after an hour of encoding
@@ -385,6 +386,11 @@ def _of_same_tower(
         )
     node = {**settings.backbone, "path": settings.made_with, "weights": False}
     return of_same_tower(Path(settings.bank), own, local, instantiate("made_with", node))
+
+
+def _embed_words(backbone: Backbone, text: str) -> torch.Tensor:
+    """[n, D] of the tokens of a text."""
+    return backbone.language_model.embed(backbone.prompt.ids(text))
 
 
 def _refuse_other_codebook(codebook: Codebook | None, weights: str) -> None:

@@ -1,14 +1,17 @@
 """The role of a resolution: which frames an answer reads, and how much of each, within one budget.
 
 A ratio of r leaves a frame at most one r-th of its visual tokens (`encoders/compression/`). Knows
-counts, ranks, segments and ages of frames; no tensors, no files, no question.
+counts, ranks, segments and ages of frames; no files, and of a question only its words as tensors.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from torch import Tensor
+
+from encoders.schema import VisualTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,4 +47,14 @@ class Resolution(Protocol):
     def ratios(self, frames: Candidates, budget: int) -> dict[int, int]:
         """Place -> ratio of each frame that is read. Their `pooled_counts` add up to `budget` at
         most."""
+        ...
+
+
+@runtime_checkable
+class WordResolution(Resolution, Protocol):
+    """A resolution whose frames depend on the words of a question."""
+
+    def read(self, frame: VisualTokens, ratio: int, words: Tensor) -> VisualTokens:
+        """One stored frame (T = 1) at a ratio above 1, with `pooled_counts` tokens. words: [n, D]
+        of the question in the language model's embedding space."""
         ...

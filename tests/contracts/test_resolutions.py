@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,8 @@ from omegaconf import OmegaConf
 
 from encoders.compression.frame_pooling import pooled_counts
 from encoders.errors import UserError
+from encoders.schema import VisualTokens
+from memory.resolution.context_token import ContextToken
 from memory.resolution.high_low import HighLow
 from memory.resolution.per_segment import PerSegment
 from memory.resolution.progressive import Progressive
@@ -20,7 +23,7 @@ from memory.resolution.uniform_resolution import UniformResolution
 from memory.schema import Question
 from tests.support.banks import opened, ordinals, spent
 from tests.support.paths import CONF
-from tests.support.records import make_video, write_video
+from tests.support.records import DIM, make_video, write_video
 
 FILES = {
     path.stem: instantiate(OmegaConf.load(path))
@@ -49,7 +52,7 @@ def total(frames: Candidates, ratios: dict[int, int]) -> int:
 
 
 def test_there_are_resolutions() -> None:
-    names = {"uniform", "high_low", "per_segment", "progressive", "round_decay"}
+    names = {"uniform", "high_low", "per_segment", "progressive", "round_decay", "context_token"}
     assert set(FILES) == names
     assert FILES["uniform"].is_whole  # the default changes nothing
 
@@ -146,7 +149,9 @@ def test_older_rounds_are_coarser_and_the_newest_stays(count: int) -> None:
 @pytest.mark.parametrize("name", VARIED)
 def test_a_bank_reads_each_frame_at_its_ratio(tmp_path: Path, name: str) -> None:
     video = make_video(segments=6, tokens=[16, 16, 12, 8])
-    with opened(tmp_path / "bank", resolution=VARIED[name]) as bank:
+    # words that look at nothing: every token weighs as much as the others
+    options = {"resolution": VARIED[name], "words": lambda text: torch.zeros(2, DIM)}
+    with opened(tmp_path / "bank", **options) as bank:
         write_video(bank, video)
         for budget in (20, 33, 70, 10_000):
             question = Question("needle", "v", asked_at=18.5)
@@ -183,6 +188,29 @@ def test_one_question_may_have_a_resolution_of_its_own(tmp_path: Path) -> None:
         assert frames == [1, 3, 6, 12, 24]
 
 
+@pytest.mark.parametrize("beta", [0.0, 1e4])
+def test_a_context_token_is_what_the_words_look_at(beta: float) -> None:
+    """Of a frame, its mean, and behind a sharp choice the token that is asked for."""
+    tokens = torch.randn(16, DIM, generator=torch.Generator().manual_seed(0))
+    pos = torch.cartesian_prod(torch.arange(1), torch.arange(4), torch.arange(4)).int()
+    times = torch.zeros(1, dtype=torch.float64)
+    frame = VisualTokens(tokens, pos, torch.tensor([0, 16]), times)
+    got = ContextToken(beta=beta).read(frame, 8, tokens[12:13])
+    assert got.offsets.tolist() == [0, 2] and len(got.pos.unique(dim=0)) == 2
+    content, context = got.tokens  # the mean stands at place 5, what is asked for at 12
+    torch.testing.assert_close(content, tokens.mean(0))
+    torch.testing.assert_close(context, tokens[12] if beta else tokens.mean(0))
+    assert got.pos[1].tolist() == ([0, 3, 0] if beta else [0, 1, 1])
+    assert ContextToken(beta=beta).read(frame, 16, tokens).offsets.tolist() == [0, 1]
+
+
+def test_a_context_token_needs_words(tmp_path: Path) -> None:
+    with opened(tmp_path / "bank", resolution=ContextToken()) as bank:
+        write_video(bank, make_video(segments=3, tokens=[16] * 4))
+        with pytest.raises(UserError, match="needs the words of a model"):
+            bank.recall(Question("needle", "v"), read_tokens=24, kv=False)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -191,6 +219,7 @@ def test_one_question_may_have_a_resolution_of_its_own(tmp_path: Path) -> None:
         lambda: HighLow(low_share=1.5),
         lambda: Progressive(by="size"),
         lambda: PerSegment(focus=0),
+        lambda: ContextToken(beta=-1.0),
     ],
 )
 def test_values_out_of_range_are_refused(wrong) -> None:
