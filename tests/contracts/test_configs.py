@@ -267,7 +267,7 @@ def test_every_option_that_needs_no_download_answers(
         ("abstention", "sufficiency"): ["abstention.threshold=1"],
         **{
             ("resolution", name): ["reader=tokens"]
-            for name in ("high_low", "per_segment", "progressive", "round_decay")
+            for name in ("high_low", "per_segment", "progressive", "round_decay", "context_token")
         },
     }.get((group, option), [])
     if group == "kv_policy":
