@@ -13,7 +13,7 @@ import numpy as np
 from encoders.schema import CarriedFrame, VisualTokens
 from memory.schema import Run
 from memory.storage.catalog import SegmentRow
-from memory.store import DiskStore
+from memory.store import DiskStore, carried_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +79,7 @@ class EncoderWindow:
         segment before is not there."""
         if self._store.catalog.segment(video_id, number - 1) is None:
             return None
-        return self._store.carried(video_id, number - 1)
+        return carried_of(self._store, video_id, number - 1)
 
     def is_exact(self, video_id: str, frames: int, before: int | None = None) -> bool:
         """True if every key and value in that window is exactly what the encoder produced. If

@@ -318,16 +318,6 @@ class DiskStore:
             ),
         )
 
-    def head(self, video_id: str, number: int) -> segment_file.Head:
-        """What a segment's file says of itself."""
-        return self._read(video_id, number, lambda path, row: segment_file.read_head(path))
-
-    def carried(self, video_id: str, number: int) -> CarriedFrame | None:
-        """What a compressor carried on from this segment; None: nothing."""
-        return self._read(
-            video_id, number, lambda path, row: segment_file.read_carried(path, row.checksum)
-        )
-
     def thumbnails(
         self, video_id: str, number: int, frames: Sequence[int]
     ) -> tuple[bytes, ...] | None:
@@ -489,6 +479,19 @@ class DiskStore:
             f"{path} is {what}; `reelbank bank action=verify bank={self.root}` lists all damage, "
             "action=repair mends it"
         )
+
+
+def head_of(store: DiskStore, video_id: str, number: int) -> segment_file.Head:
+    """What a segment's file says of itself. Errors as those of `DiskStore.get`."""
+    return store._read(video_id, number, lambda path, row: segment_file.read_head(path))
+
+
+def carried_of(store: DiskStore, video_id: str, number: int) -> CarriedFrame | None:
+    """What a compressor carried on from this segment; None: nothing. Errors as those of
+    `DiskStore.get`."""
+    return store._read(
+        video_id, number, lambda path, row: segment_file.read_carried(path, row.checksum)
+    )
 
 
 def root_of(store: DiskStore, video_id: str) -> Path:

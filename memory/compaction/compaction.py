@@ -19,7 +19,7 @@ from memory.storage.os_errors import as_user_errors
 from memory.storage.retention import Cut, Rule
 from memory.storage.segments import replacement, segment_file
 from memory.storage.segments.segment_codec import StorageFormat
-from memory.store import DiskStore
+from memory.store import DiskStore, head_of
 
 _TOGETHER = 64  # segments whose rows change at once: running questions load a video again after it
 
@@ -181,7 +181,7 @@ class Compaction:
 
     def _write(self, row: SegmentRow, storage_format: StorageFormat) -> SegmentRow | None:
         """Write the replacement of one segment. Its row; None where it would not be smaller."""
-        if self._store.head(row.video_id, row.number).is_stored_as(storage_format):
+        if head_of(self._store, row.video_id, row.number).is_stored_as(storage_format):
             return None
         segment = self._store.get(row.video_id, row.number)
         data = segment_file.pack(segment, storage_format, replaces=row.checksum)

@@ -29,7 +29,7 @@ from pipeline.scoring import cell, difference, is_right
 from tests.support import measurement_page
 from tests.support.long_film import PLAIN
 
-SIZE, FPS, CARDS = (480, 270), 8, 6
+SIZE = (480, 270)
 ARMS = {
     "none": ("compressor=none",),
     "merge": ("compressor=merge",),
@@ -39,12 +39,12 @@ ARMS = {
 Asked = tuple[str, Path, Sequence[NeedleQuestion]]  # name and file of a film, and its questions
 
 
-def still(picture: Image.Image, seed: int) -> Footage:
+def still(picture: Image.Image, seed: int, fps: int) -> Footage:
     """One picture, with noise of two grey levels that differs in every frame."""
     pixels = np.asarray(picture, np.float32)
 
     def at(t: float) -> Image.Image:
-        noise = np.random.default_rng((seed, round(t * FPS))).normal(0, 2, pixels.shape)
+        noise = np.random.default_rng((seed, round(t * fps))).normal(0, 2, pixels.shape)
         return Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))
 
     return at
@@ -55,15 +55,16 @@ def films_of(options: argparse.Namespace, kind: str) -> list[Asked]:
     own, made = clips(options.clips, held_out=True), list[Asked]()
     for number in range(options.films):
         rng = np.random.default_rng((options.seed, ["still", "drawn", "real"].index(kind), number))
-        needles = random_scene(rng, CARDS)
-        placed = video.plan(rng, needles, options.seconds)
-        asked, seed = questions(rng, needles), int(rng.integers(1 << 30))
+        needles = random_scene(rng, options.cards) if options.cards else []
+        placed = video.plan(rng, needles, options.seconds) if needles else ()
+        asked = questions(rng, needles) if needles else []
+        seed = int(rng.integers(1 << 30))
         path = options.work / f"{kind}-{number}.mp4"
         if not path.exists():
             real = video.clip_footage(own, seed, SIZE)
             footage = {"drawn": video.procedural_footage(seed, SIZE), "real": real}
-            picked = still(real(0.0), seed) if kind == "still" else footage[kind]
-            video.write(path, placed, options.seconds, picked, fps=FPS, size=SIZE)
+            picked = still(real(0.0), seed, options.fps) if kind == "still" else footage[kind]
+            video.write(path, placed, options.seconds, picked, fps=options.fps, size=SIZE)
         made.append((path.stem, path, asked))
     return made
 
@@ -146,6 +147,8 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--films", type=int, default=4, help="of each kind")
     parser.add_argument("--seconds", type=float, default=120.0, help="of a film")
+    parser.add_argument("--cards", type=int, default=6, help="of a film; 0: bytes alone")
+    parser.add_argument("--fps", type=int, default=8, help="pictures a second of a film")
     parser.add_argument("--read-tokens", type=int, default=128)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--clips", type=Path, default=Path("../shared/data/clips"))
