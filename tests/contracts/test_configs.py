@@ -261,6 +261,7 @@ def test_every_option_that_needs_no_download_answers(
         pytest.skip(missing)
     extra = {
         ("prefill", "none"): ["reader=tokens", "retriever=clip"],
+        ("clip", "none"): ["retriever=kv"],
         ("sparsity", "xattention"): ["reader=tokens"],
         ("sparsity", "sample"): ["reader=tokens"],
         # a random model may well say that its frames do not suffice
@@ -273,7 +274,7 @@ def test_every_option_that_needs_no_download_answers(
     if group == "kv_policy":
         extra = toy_settings(option)
     parts = toy_parts()
-    if (group, option) in PACKAGED:  # with its own weights
+    if (group, option) in {*PACKAGED, ("clip", "none")}:  # with its own weights, or without
         parts = [part for part in parts if not part.startswith(f"{group}.")]
     bank = tmp_path / "bank"
     if group in APART or extra:
