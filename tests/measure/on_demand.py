@@ -1,7 +1,7 @@
 """Seconds and bytes of adding a film to be searched alone, beside encoding it at once.
 
     python -m tests.measure.on_demand [--out PAGE] FILM [--rounds 3] [--first 3]
-        [--modes on_demand on_demand_blocks] [--set key=value ...]
+        [--alone NUMBER ...] [--modes on_demand on_demand_blocks] [--set key=value ...]
 
 `on demand` is `visual_tokens=on_demand`: frame embeddings and times, every segment durable. `at
 once` also encodes every frame for the embedded model. `decoding` samples the film and drops the
@@ -12,7 +12,7 @@ Wall seconds depend on what else the machine does. CPU seconds of all threads do
 cores a pass takes at least half of them. Behind the passes: a search, a first question, whose
 segments are encoded, and a second one, for which nothing is. `--rounds 0` leaves all of that out.
 Then first questions alone, `--first` of each mode, in turn, each in a copy of a bank that has
-encoded nothing.
+encoded nothing. `--alone 8 9`: CPU seconds of encoding each of these segments and nothing else.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from pipeline.config.compose import compose
 from pipeline.config.tasks.pipeline_settings import PipelineSettings
 from pipeline.engine import Engine
 from pipeline.frame_embedder import build_clip
+from pipeline.qa import VideoQA
 from tests.support import measurement_page
 
 _TEXT = "What is the code on the card?"
@@ -81,13 +82,7 @@ class Arms:
 
     def first_question(self, encode: str) -> tuple[Pass, int, int]:
         """A first question in a new bank; segments that were encoded for it, and all of them."""
-        unasked = self.bank.with_name(encode)
-        if not unasked.exists():
-            self.add(encode)
-            shutil.copytree(self.bank, unasked)
-        shutil.rmtree(self.bank, ignore_errors=True)
-        shutil.copytree(unasked, self.bank)
-        qa = build_qa(self._settings, self._model, self._clip)
+        qa = self._unasked(encode)
         with qa.bank:
             video_id = qa.bank.catalog.videos()[0].info.video_id
 
@@ -98,6 +93,29 @@ class Arms:
             took = timed(ask)
             total = len(qa.bank.catalog.segments(video_id))
             return took, total - len(qa.bank.encoding.missing(video_id)), total
+
+    def alone(self, encode: str, number: int) -> Pass:
+        """One segment, and nothing else, encoded in a new bank."""
+        qa = self._unasked(encode)
+        with qa.bank:
+            video_id = qa.bank.catalog.videos()[0].info.video_id
+
+            def one() -> int:
+                assert qa.bank.encoding.encode is not None
+                qa.bank.encoding.encode(video_id, [number], lambda done, of: None)
+                return qa.bank.encoding.nbytes(video_id)
+
+            return timed(one)
+
+    def _unasked(self, encode: str) -> VideoQA:
+        """The parts over a copy of a bank that has encoded nothing."""
+        unasked = self.bank.with_name(encode)
+        if not unasked.exists():
+            self.add(encode)
+            shutil.copytree(self.bank, unasked)
+        shutil.rmtree(self.bank, ignore_errors=True)
+        shutil.copytree(unasked, self.bank)
+        return build_qa(self._settings, self._model, self._clip)
 
     def questions(self) -> list[tuple[str, float, str]]:
         """What a search and two questions took in the bank of the last pass."""
@@ -135,6 +153,8 @@ def report(arguments: argparse.Namespace) -> None:
             _passes(arms, arguments.rounds, duration)
         if arguments.first:
             _first_questions(arms, arguments.modes, arguments.first)
+        if arguments.alone:
+            _segments_alone(arms, arguments.modes, arguments.alone)
 
 
 def _passes(arms: Arms, rounds: int, duration: float) -> None:
@@ -171,6 +191,16 @@ def _passes(arms: Arms, rounds: int, duration: float) -> None:
         print(f"| {name} | {seconds:.2f} | {note} |")
 
 
+def _segments_alone(arms: Arms, modes: list[str], numbers: list[int]) -> None:
+    arms.alone(modes[0], numbers[0])  # warms up
+    print("\n| a segment alone, CPU s | " + " | ".join(map(str, numbers)) + " | mean |")
+    print("|---" * (2 + len(numbers)) + "|")
+    for name in modes:
+        took = [arms.alone(name, number).cpu for number in numbers]
+        cells = " | ".join(f"{one:.2f}" for one in [*took, statistics.mean(took)])
+        print(f"| {name} | {cells} |", flush=True)
+
+
 def _first_questions(arms: Arms, modes: list[str], count: int) -> None:
     load, tries = os.getloadavg()[0], {name: list[tuple[Pass, int, int]]() for name in modes}
     for _ in range(count):
@@ -205,6 +235,7 @@ def main() -> None:
     parser.add_argument("film", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--first", type=int, default=3, help="first questions of each mode")
+    parser.add_argument("--alone", type=int, nargs="+", default=[], help="numbers of segments")
     parser.add_argument("--modes", nargs="+", default=["on_demand", "on_demand_blocks"])
     parser.add_argument("--set", nargs="*", default=["text=none", "clip=embedded"])
     measurement_page.run(parser, report)
