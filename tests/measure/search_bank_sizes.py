@@ -2,11 +2,11 @@
 
     python -m tests.measure.search_bank_sizes [--out PAGE] FILM... [--arms "clip=conse" ...]
 
-Each film goes into a new bank of its own with `visual_tokens=on_demand text=none` and the settings
-of an arm; then the bank is closed, and its files are counted. `segments` holds embeddings, times
-and thumbnails; `index` is a cache of a search that may be deleted; `embeddings` are rows of a second
-embedder; the rest is the catalog, of which a short film pays a fixed part. Bytes are those of the
-film and the settings: nothing here depends on the machine.
+Each film goes into a new bank with `visual_tokens=on_demand text=none` and the settings of an arm;
+then it is searched, the bank is closed, and its files are counted. `segments` holds embeddings,
+times and thumbnails; `index` is a cache of a search, which may be deleted; `embeddings` are rows of
+a second embedder; the rest is the catalog, of which a short film pays a fixed part. Bytes are those
+of the film and the settings: nothing here depends on the machine.
 """
 
 import argparse
