@@ -56,7 +56,7 @@ def watch(tab: Any, path: Path, speed: str = "1") -> None:
     tab.select_option("#speed", speed)
     tab.set_input_files("#file", path)
     # a short film may be over by then
-    tab.wait_for_selector("#stage:not([hidden]) #figures dt:text-is('State')", timeout=60_000)
+    tab.wait_for_selector("#figures dt:text-is('State')", timeout=60_000)
 
 
 def figure(tab: Any, name: str) -> str:

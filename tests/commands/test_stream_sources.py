@@ -165,7 +165,7 @@ def test_another_process_asks_a_bank_that_a_server_writes(run, tmp_path: Path):
 
         for who in (["door"], ["--all"]):
             answer = told("ask", *who, "What is the code on the card?")
-            assert answer["answer"].startswith("4821"), answer
+            assert answer["text"].startswith("4821"), answer
         assert told("find", "a card with a code")["moments"]
         seen = state(address, "door")["seen_until"]
         until(lambda: state(address, "door")["seen_until"] > seen + 2)
