@@ -129,7 +129,7 @@ def _table(rows: Sequence[JsonRow]) -> None:
             mean, low, high, _ = difference(mine, before)
             more = (
                 "-"
-                if arm == "none"
+                if arm == "none" or not mine
                 else f"{100 * mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
             )
             print(
