@@ -8,10 +8,15 @@ import torch
 
 from encoders.compression.carried_merge import CarriedMerge
 from encoders.compressors import Chain, Merge, Shrink
+from encoders.encoder import Encoder
+from encoders.models.clip import NoFrameEmbedder
+from encoders.prefill import NoPrefill
 from encoders.schema import CarriedFrame, Segment, VisualTokens, join_tokens
 from memory.storage.segments import segment_file
 from memory.storage.segments.segment_codec import StorageFormat
+from pipeline.runtime.stage_timer import StageTimer
 from tests.support.records import make_segment, same
+from tests.support.toys import toy_backbone, toy_frames
 
 TOKENS, LENGTH = 6, 4  # of a frame; frames of a segment
 
@@ -108,3 +113,23 @@ def test_the_state_is_a_direction() -> None:
     torch.testing.assert_close(
         carried.direction.float().norm(), torch.tensor(1.0), atol=1e-3, rtol=0
     )
+
+
+def test_an_open_segment_of_a_stream_leaves_the_state_as_it_was() -> None:
+    """Questions see its frames, compressed behind what came before; it comes again with more."""
+    backbone, timer = toy_backbone(), StageTimer()
+    frames = [toy_frames(4, first=4.0 * number) for number in range(2)]
+
+    def encoder() -> Encoder:
+        compressor = CarriedMerge(threshold=1e-3)
+        return Encoder(backbone, compressor, NoPrefill(backbone), NoFrameEmbedder(), 1.0)
+
+    shown, plain = encoder(), encoder()
+    for number, own in enumerate(frames):
+        before = shown.carry.frame
+        opened = shown.encode(own.part(0, 2), number, timer, still_open=True)
+        assert shown.carry.frame is before
+        whole, alone = (one.encode(own, number, timer) for one in (shown, plain))
+        assert same(whole.tokens, alone.tokens) and same(opened.tokens, whole.tokens.frames(0, 2))
+        assert shown.carry.frame is whole.carried is not None
+        assert (len(whole.tokens.frames(0, 1).tokens) == 1) == bool(number)
