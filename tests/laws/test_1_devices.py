@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from encoders.errors import UserError
+from encoders.models.eviction.output_error import OutputError
 from encoders.prefill import WindowPrefill
 from encoders.schema import FrameSource
 from memory.schema import Evidence, Hits, Question, Run
@@ -23,6 +24,9 @@ from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.reader import KVReader, TokenReader
 from pipeline.build import build_backbone, build_qa, build_source
 from pipeline.config.compose import compose
+from pipeline.kv_policy.eviction import Eviction
+from pipeline.kv_policy.guessed_tokens import GuessedTokens
+from pipeline.kv_policy.host_part import HostPart
 from pipeline.qa import VideoQA
 from tests.support.families import FAMILIES, FPS, backbone_of, folder, frames_for
 from tests.support.far_device import FAR, FarTensor, far_device
@@ -234,3 +238,32 @@ def test_the_stand_in_mixes_with_nothing():
         assert isinstance(layer(far), FarTensor)
         with pytest.raises(RuntimeError, match="same device"):
             layer(near)
+
+
+def test_policies_read_on_a_device_what_they_read_on_the_cpu():
+    """The evidence stays in RAM, as it does where a part of the context lies on the host."""
+    family = EVERY["llava_ov"]
+    near = backbone_of(family.name)
+    evidence = evidence_of(near, frames_for(near, 12))
+
+    def read_with_policies(backbone) -> list[Any]:
+        found: list[Any] = []
+        for policy in (
+            Eviction(backbone, score=OutputError(), budget=24, budget_share=0.0, chunk=10),
+            HostPart(backbone, device_tokens=20),
+            GuessedTokens(backbone, frames=2, tokens=2),
+        ):
+            reader = KVReader(backbone, max_new_tokens=3, kv_policy=policy)
+            logits = reader.logits(evidence, silent)
+            reading = reader.read(evidence, silent)
+            found += [logits.cpu(), (reading.text, reading.weights.keys())]
+        return found
+
+    expected = read_with_policies(near)
+    with far_device():
+        found = read_with_policies(family.load(device="cuda:0"))
+    for ours, theirs in zip(found, expected, strict=True):
+        if isinstance(ours, torch.Tensor):
+            assert torch.allclose(ours, theirs, atol=1e-4)
+        else:
+            assert ours == theirs
