@@ -190,7 +190,7 @@ def test_a_phone_shows_all_of_it_in_order(tabs, films):
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     tops = [
         tab.locator(name).bounding_box()["y"]
-        for name in ("#player", "#stop", "#track", "#talk", "#send", "#figures")
+        for name in ("#player", "#link", "#track", "#talk", "#send", "#figures")
     ]
     assert tops == sorted(tops)
     names = "#stop, #question, #send, #summarize"  # the Tab key follows the order of the document
