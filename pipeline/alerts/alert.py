@@ -3,8 +3,9 @@
 1 trigger: decides when the model is asked (pipeline/alerts/triggers.py).
 2 check: the model's probability that the request is met, over the frames since the last check. The
   strategy of the run (answer=) reads them, and the log has its trace.
-3 event: it begins once the probability is high, or fair twice in a row, and that notifies. Then the
-  model is asked about the newest frame until the event is over, so one event notifies once,
+3 event: it begins once the probability is high, or fair twice in a row, and that notifies. Single
+  frames, the newest first, say when it was last there: what a late check finds may be over. Then
+  the model is asked about the newest frame until the event is over, so one event notifies once,
   whatever the trigger is.
 Every decision is logged, with or without a notice.
 """
@@ -12,6 +13,7 @@ Every decision is logged, with or without a notice.
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -130,11 +132,23 @@ class Alert:
                 why, state = "over", AlertState()
         elif score > rule.sure or (is_fair and state.was_fair):
             why, notifies = "told", True
-            state = replace(state, began=time, present_at=time)
+            present_at = self._last_present(since, time)
+            is_over = time - present_at > rule.rest_s  # a late check read it in the window alone
+            state = AlertState() if is_over else replace(state, began=time, present_at=present_at)
         elif is_fair:
             why = "unsure"
         self.state = replace(state, checked_at=time, was_fair=is_fair)
         return Decision(time, gate, score, notifies, why, trace=trace)
+
+    def _last_present(self, since: float, time: float) -> float:
+        """Seconds of the newest frame that alone shows it; `time` where no single frame does."""
+        interval = self._session.qa.ingester.interval
+        for back in range(math.floor((time - since) / interval + 1e-6) + 1):
+            at = time - back * interval
+            with suppress(UserError):  # of a server
+                if since == time or self._score(at, at)[0] > self.rule.fair:
+                    return at
+        return time
 
     def _score(self, since: float, until: float) -> tuple[float, Trace | None]:
         """The probability that the request is met in these seconds, and how it came about."""

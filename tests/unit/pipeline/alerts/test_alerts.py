@@ -128,7 +128,9 @@ def test_a_check_reads_the_words_of_its_seconds(embedded, tmp_path, monkeypatch)
         alert = Alert(session, text, check_for(text, "needle_world"))
         decision = alert.observe(5.0, qa.ingester.clip.embed_text(text))
     assert decision.score is not None and decision.score > 0.5
-    assert [question.asked_at for question in asked] == [5.0]
+    # the window, then single frames from the newest back, until one shows the star alone
+    assert [question.asked_at for question in asked][:2] == [5.0, 5.0]
+    assert alert.state.present_at == asked[-1].asked_at <= 5.0
 
 
 def test_requests_become_questions_that_the_model_knows():

@@ -5,7 +5,7 @@ import inspect
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from encoders.errors import UserError
@@ -34,6 +34,8 @@ def events(draw) -> list[tuple[float, float]]:
 
 
 @settings(max_examples=60, deadline=None)
+@example([(0.0, 1.0), (9.0, 10.0), (18.0, 30.0)], {18, 14})  # found late, and another one soon
+@example([(9.0, 10.0), (18.0, 30.0)], {17, 18})
 @given(events(), st.sets(st.integers(0, SECONDS - 1)))
 def test_an_event_notifies_once_whatever_the_trigger_does(spans, moments):
     alert = StubAlert(spans, StubTrigger(lambda time: time in moments))
