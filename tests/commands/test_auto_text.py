@@ -43,6 +43,7 @@ def noisy(tmp_path: Path) -> Path:
     return tmp_path / "noisy.mp4"
 
 
+@pytest.mark.slow
 def test_speech_is_heard_once_and_told_once(
     run, talk: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -463,6 +463,7 @@ def grown(path: Path, before: int) -> bool:
     return lines(path) > before
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_and_resumed(folder, whole, tmp_path):
     out = tmp_path / "out"
     process = command(folder, out)

@@ -54,6 +54,7 @@ def ran(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_each_control_reads_what_it_should(ran: Path) -> None:
     rows = answers(ran)
     own = [row for row in rows.values() if not row["control"]]

@@ -61,6 +61,7 @@ def cited(row: dict[str, Any]) -> str:
     return Path(films[row["video_id"]]["path"]).name
 
 
+@pytest.mark.slow
 def test_rows_name_several_videos_or_the_bank(folder: Path, tmp_path: Path, run) -> None:
     out = tmp_path / "out"
     ask = ["batch", str(folder / "jobs.jsonl"), "-o", str(out), "--bank", str(folder / "bank")]

@@ -50,6 +50,7 @@ def untagged() -> LlavaOneVision:
     return backbone
 
 
+@pytest.mark.slow
 def test_the_smoke_preset_runs_and_measures_every_arm(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

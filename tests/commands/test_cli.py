@@ -434,6 +434,7 @@ def test_ingest_tells_the_bytes_that_it_wrote(run, films, tmp_path, dials):
     assert code == 0 and json.loads(out)["nbytes"] == stored > 0
 
 
+@pytest.mark.slow
 def test_a_part_of_a_video_is_another_video(run, films, tmp_path):
     common = [f"video={films / 'good.mp4'}", f"bank={tmp_path / 'b'}", *toy_parts()]
     ids = {}
@@ -583,6 +584,7 @@ def test_bytes_in_a_task_are_one_sentence(run):
     sentence(err, "There is no task")
 
 
+@pytest.mark.slow
 def test_a_question_of_question_marks_is_a_question(run, films, bank):
     for question in ("???", "?", "??? ???"):
         code, out, err = run(

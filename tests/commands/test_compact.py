@@ -81,6 +81,7 @@ def test_compact_answers_from_a_sixteenth_of_the_bytes(video, tmp_path, capsys):
     assert size.stored < counted <= size.plain / 16, files
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused(video, tmp_path, capsys):
     """Also the dial alone: an int8 bank is no int4 bank."""
     stored = r"quantisation=kv=int4, keys=causal, tokens=int4, window=32 \(this run: kv=int8, "

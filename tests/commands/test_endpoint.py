@@ -697,6 +697,7 @@ def test_a_server_of_llama_cpp_answers_a_batch(film: Path, bank: Path, tmp_path:
     assert all(-30 < score < 0 for score in answers["b"]["scores"]) or not answers["b"]["scores"]
 
 
+@pytest.mark.slow
 def test_a_summary_is_written_by_the_server_and_asked_for_once(
     film: Path, bank: Path, server: ChatServer, capfd, monkeypatch
 ):

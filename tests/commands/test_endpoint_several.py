@@ -69,6 +69,7 @@ def parts_by_film(asked: Asked) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_films_stand_one_after_another_each_behind_its_name(
     folder: Path, run: Run, server: ChatServer
 ) -> None:

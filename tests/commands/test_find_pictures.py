@@ -54,6 +54,7 @@ def picture(film: Path, second: float, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_picture_finds_its_scenes(run, film, bank, tmp_path) -> None:
     photo = picture(film, 18.0, tmp_path / "photo.png")
     assert 16 <= found(run, bank, "--image", str(photo), "-k", "1")[0] < 24

@@ -137,6 +137,7 @@ ANY = st.one_of(
 BYTES = st.binary(min_size=1).filter(lambda data: b"\0" not in data).map(os.fsdecode)
 
 
+@pytest.mark.slow
 @given(film=ANY | BYTES, question=ANY)
 @example(film="*", question="0")  # no pattern
 @settings(max_examples=80, deadline=None)

@@ -155,6 +155,7 @@ def test_the_report_holds_its_figures(ran: Path) -> None:
         assert (ran / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(ran: Path, tmp_path: Path) -> None:
     """The file has half of the rows and a torn one. The run adds the others, and all rows are equal
     except for times.
@@ -311,6 +312,7 @@ def test_every_shared_setting_is_in_one_of_the_two_lists() -> None:
     assert {one.name for one in fields(PipelineSettings)} - {"also_banks"} <= named
 
 
+@pytest.mark.slow
 def test_an_arm_reads_the_words_of_its_films(tmp_path: Path) -> None:
     """Subtitles beside the films are read by the arm with text= alone, as `ask` reads them."""
     settings = ("files=true", "tasks=[retrieve]", "controls=[needle_only]")

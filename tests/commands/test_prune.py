@@ -110,6 +110,7 @@ def test_ls_of_a_stretch_of_time(run, film, tmp_path):
     assert json.loads(run("bank", bank, "start=100", "format=json")[1])["segments"] == []
 
 
+@pytest.mark.slow
 def test_prune_tells_what_would_go_and_what_went(run, film, tmp_path):
     bank = tmp_path / "bank"
     assert run("ingest", f"video={film}", f"bank={bank}")[0] == 0

@@ -28,6 +28,7 @@ def ask(client: openai.OpenAI, text: str, **more: Any):
     return client.chat.completions.create(model="reelbank-bank", messages=messages, **more)
 
 
+@pytest.mark.slow
 def test_the_whole_bank_answers_and_names_the_file(client, tmp_path: Path) -> None:
     with pytest.raises(openai.NotFoundError, match="holds no encoded video"):
         ask(client, CODE)

@@ -58,6 +58,7 @@ def embedder(server, client: openai.OpenAI) -> str:
     return name
 
 
+@pytest.mark.slow
 def test_texts_and_pictures_are_embedded_in_one_space(client, card, embedder) -> None:
     name, picture = embedder, data_url(card[1], 2.5)
     texts = ["a red star", "a blue circle"]

@@ -50,6 +50,7 @@ def test_the_right_film_answers_and_is_named(folder: Path, run, monkeypatch) -> 
     assert "3 videos were searched and the best 1 read." in out
 
 
+@pytest.mark.slow
 def test_every_segment_of_every_film_is_counted(folder: Path, run) -> None:
     ask = ("ask", "--all", "--bank", str(folder / "bank"), "--answer", "map_reduce")
     code, out, _ = run(*ask, "In what order did the icons appear?", "--json")

@@ -57,6 +57,7 @@ def channels(moments: list) -> set[str]:
     return {channel for moment in moments for channel in moment["channels"]}
 
 
+@pytest.mark.slow
 def test_an_embedder_is_added_listed_searched_and_left_out(run, film, bank):
     def add(*more: str) -> str:
         code, out, _ = run("ingest", f"video={film}", f"bank={bank}", *parts(), *SMALL, *more)

@@ -80,6 +80,7 @@ def test_a_search_imports_torch_alone(bank, film, tmp_path):
     assert with_film <= {"torch", "numpy", "rich", "av"}
 
 
+@pytest.mark.slow
 def test_a_question_about_a_film_in_the_bank_imports_the_model_alone(bank, film, tmp_path):
     line = ("ask", str(film), "What is the name?", f"bank={bank}")
     imported(tmp_path / "out", *line)  # once on a machine: Hydra composes, timm lists its classes

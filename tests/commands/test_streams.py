@@ -29,6 +29,7 @@ def refused(response: httpx.Response, status: int, *words: str) -> None:
     assert all(word in message for word in words), message
 
 
+@pytest.mark.slow
 def test_what_cannot_be_watched_is_told_and_the_rest_goes_on(tmp_path: Path):
     """A stream that breaks, or that never was one, is one stream's matter."""
     with (

@@ -78,6 +78,7 @@ def summarized(run, bank: Path, *arguments: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_chapters_begin_where_the_talks_do(summary: reelbank.Summary, talk) -> None:
     starts = [chapter.start for chapter in summary.chapters]
     assert starts[0] == 0.0 and summary.chapters[-1].end == pytest.approx(talk[0].seconds, abs=1)
@@ -231,6 +232,7 @@ def described(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_model_writes_once_and_later_questions_reuse_what_it_said(run, film, described) -> None:
     line = ("summary", f"bank={described}", f"video={film}", *toy_parts(HEART), FPS)
     code, out, err = run(*line, "format=json", "dense=none")

@@ -78,6 +78,7 @@ def run8(capfd: pytest.CaptureFixture[str]) -> Run:
     return call
 
 
+@pytest.mark.slow
 def test_repair_of_a_quantised_bank_is_whole_and_says_that_bytes_differ(run8, film, quantised):
     """The window is gone. The first segment comes back with its bytes, and later ones are encoded
     behind what was stored.
@@ -178,6 +179,7 @@ def test_encoding_on_without_the_window_warns(run8, film, quantised):
     )
 
 
+@pytest.mark.slow
 def test_a_quantised_bank_without_its_catalog(run8, film, quantised):
     """A finished bank has nothing to encode and no warning. In an interrupted bank the window is
     still there.

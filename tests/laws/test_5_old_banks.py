@@ -107,6 +107,7 @@ def test_damage_in_an_old_bank_shows(folder: Path, line: CommandLine) -> None:
     ] == ["checksum"]
 
 
+@pytest.mark.slow
 def test_an_old_bank_refuses_other_settings(folder: Path, line: CommandLine) -> None:
     """So that the settings of the tests above say something."""
     old_banks.unpack(folder, "chain")

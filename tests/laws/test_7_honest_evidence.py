@@ -156,6 +156,7 @@ def test_words_answer_what_the_embedded_model_cannot(film, tmp_path) -> None:
         assert [one.text for one in together] == [alone.text, said.text]
 
 
+@pytest.mark.slow
 def test_a_thing_that_was_looked_for_in_vain_is_not_seen(film, tmp_path) -> None:
     """Only where an extractor knows its name and looked at the whole; nothing is cited then."""
     (tmp_path / "talk.srt").write_text(OAK)
@@ -198,6 +199,7 @@ def test_a_thing_that_was_looked_for_in_vain_is_not_seen(film, tmp_path) -> None
         assert said("What does the giraffe eat?") == NO_WORDS
 
 
+@pytest.mark.slow
 def test_a_film_without_words_gets_one_honest_sentence(film, tmp_path) -> None:
     qa, source = embedded(film, tmp_path, "text=none")
     with qa.bank:

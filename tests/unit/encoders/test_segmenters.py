@@ -187,6 +187,7 @@ def test_lengths_stay_within_their_bounds() -> None:
     assert min(end - start for start, end in list(zip(starts(cut), ends, strict=True))[:-1]) >= 2.0
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 300), SIZES, st.floats(0.05, 1.0))
 def test_scenes_lose_and_double_nothing(

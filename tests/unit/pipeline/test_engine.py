@@ -129,6 +129,7 @@ def test_another_process_may_write_whenever_nothing_is_encoded(tmp_path: Path) -
         assert engine.ask("What?", str(film)).frames_read == 12
 
 
+@pytest.mark.slow
 def test_threads_ask_and_find_while_one_encodes(bank: Path, film: Path, tmp_path: Path) -> None:
     root, new = tmp_path / "bank", tmp_path / "new.mp4"
     shutil.copytree(bank, root)

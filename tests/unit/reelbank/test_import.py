@@ -19,6 +19,7 @@ def python(code: str, *paths: Path, cwd: Path = ROOT) -> subprocess.CompletedPro
     )
 
 
+@pytest.mark.slow
 def test_import_loads_nothing_heavy() -> None:
     code = f"import reelbank; print([name for name in {HEAVY!r} if name in sys.modules])"
     result = python(code)

@@ -212,6 +212,7 @@ def test_pictures_that_grow_beyond_bounds_are_left_out(tmp_path: Path) -> None:
     assert reader.info.broke_at == 2.0
 
 
+@pytest.mark.slow
 def test_pictures_beyond_bounds_are_refused(tmp_path: Path) -> None:
     size = (16384, 4224)
     write_video(tmp_path / "a.mkv", 1, 1, size=size, codec="mjpeg", pix_fmt="yuvj420p")

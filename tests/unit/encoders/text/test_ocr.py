@@ -111,6 +111,7 @@ def chosen(
     return times
 
 
+@pytest.mark.slow
 def test_new_print_is_read_soon_and_what_stays_is_not_read_again() -> None:
     """The camera wanders. Every new slide and every new line is read within 1.5 s."""
     phrases = [phrase for phrase in plan(12) if phrase.end < 40]
@@ -152,6 +153,7 @@ def slides(number: int, seconds: float) -> np.ndarray:
     return np.asarray(frame)
 
 
+@pytest.mark.slow
 def test_slides_are_read_and_an_interrupted_run_goes_on_with_the_same_lines(
     tmp_path: Path, monkeypatch
 ) -> None:

@@ -51,6 +51,7 @@ def test_a_follow_up_goes_on_where_the_last_answer_ended(engine: Engine, film: s
     assert [each.answer for each in history.rounds] == ["star", "heart", "star"]
 
 
+@pytest.mark.slow
 def test_and_now_asks_for_the_newest_moment(engine: Engine, film: str) -> None:
     history = History(engine.backbone)
     first = engine.ask("What shape is red in the first 10 seconds?", film, history=history)

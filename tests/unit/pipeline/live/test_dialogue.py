@@ -40,6 +40,7 @@ def running(embedded, tmp_path_factory):
             yield session
 
 
+@pytest.mark.slow
 def test_follow_ups_go_on_where_the_last_answer_ended(running):
     dialogue = Dialogue(running)
     first = dialogue.ask(SHAPE, until=10.0)

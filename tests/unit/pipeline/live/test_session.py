@@ -48,6 +48,7 @@ def parts(bank: Path, *overrides: str) -> Iterator[VideoQA]:
         yield qa
 
 
+@pytest.mark.slow
 def test_frames_of_the_open_segment_are_seen_and_nothing_after_the_question(embedded, tmp_path):
     paint = world("code:4821@10", "name:Alice@13")
     with embedded(tmp_path / "bank") as qa:
@@ -292,6 +293,7 @@ def test_a_session_that_fails_gives_its_turn_at_the_encoder_back(tmp_path):
         assert got_it.wait(10) and error.value is not None
 
 
+@pytest.mark.slow
 def test_askers_in_many_threads_beside_the_writer(embedded, tmp_path):
     paint = world("code:4821@3")
     with embedded(tmp_path / "bank") as qa:

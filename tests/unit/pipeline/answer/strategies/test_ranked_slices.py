@@ -82,6 +82,7 @@ def rendered(tmp_path_factory):
         yield qa, source.info.video_id, [each for each in asked if each[0] != "retrieve"]
 
 
+@pytest.mark.slow
 def test_a_map_that_ends_early_says_what_a_whole_one_says_for_less(rendered):
     qa, video_id, asked = rendered
     whole = replace(qa, answerer=replace(qa.answerer, strategy=MapReduce(keep_findings=False)))

@@ -25,6 +25,7 @@ def steps(answer) -> list[str]:
     return [call.step for call in answer.trace.calls]
 
 
+@pytest.mark.slow
 def test_caption_reads_lines_and_no_frame(film, tmp_path):
     answer = ask(film, tmp_path, "answer=caption")
     assert (answer.text, answer.frames_read, answer.visual_tokens) == (SAYS, 0, 0)
@@ -57,6 +58,7 @@ def test_chain_reads_every_segment_in_turn(film, tmp_path):
     assert answer.trace.notes == (SAYS,)
 
 
+@pytest.mark.slow
 def test_chain_keeps_its_note_short(film, tmp_path):
     long = " ".join(NAMES[:20])
     answer = ask(
