@@ -141,13 +141,16 @@ class Alert:
         return Decision(time, gate, score, notifies, why, trace=trace)
 
     def _last_present(self, since: float, time: float) -> float:
-        """Seconds of the newest frame that alone shows it; `time` where no single frame does."""
-        interval = self._session.qa.ingester.interval
-        for back in range(math.floor((time - since) / interval + 1e-6) + 1):
-            at = time - back * interval
-            with suppress(UserError):  # of a server
-                if since == time or self._score(at, at)[0] > self.rule.fair:
+        """Seconds of the newest frame that alone shows it; `time` where no single frame does, and
+        where a server gives no answer."""
+        if since == time:
+            return time
+        interval, at = self._session.qa.ingester.interval, time
+        with suppress(UserError):
+            while at >= max(since, 0.0) - 1e-6:
+                if self._score(at, at)[0] > self.rule.fair:
                     return at
+                at -= interval
         return time
 
     def _score(self, since: float, until: float) -> tuple[float, Trace | None]:

@@ -37,7 +37,7 @@ class EvictedContext(ContextAttention):
     chunk: int  # tokens that are looked at beside those that are kept
     score: EvictionScore
     # layer -> [H, budget] int64 rising places of the tokens that it keeps
-    kept: dict[int, Tensor] = field(default_factory=dict, init=False)
+    places: dict[int, Tensor] = field(default_factory=dict, init=False)
 
     def attend(
         self,
@@ -54,9 +54,9 @@ class EvictedContext(ContextAttention):
         if self.context <= max(self.budget, self.sink):
             return attend(module, query, key, value, mask, **kwargs)
         layer, scaling = module.layer_idx, kwargs["scaling"]
-        if key.shape[2] - query.shape[2] == self.context or layer not in self.kept:
-            self.kept[layer] = self._choose(layer, query, key, value, scaling)
-        keys, values = (self._taken(x, self.kept[layer]) for x in (key, value))
+        if key.shape[2] - query.shape[2] == self.context or layer not in self.places:
+            self.places[layer] = self._choose(layer, query, key, value, scaling)
+        keys, values = (self._taken(x, self.places[layer]) for x in (key, value))
         logits = logits_of(query, keys, scaling)
         return weighted(torch.softmax(logits, -1), values), None
 
@@ -66,19 +66,19 @@ class EvictedContext(ContextAttention):
         """[H, budget] places, a chunk at a time."""
         heads, device = key.shape[1], key.device
         sink = torch.arange(self.sink, device=device).expand(heads, -1)
-        kept, room = sink[:, :0], max(0, self.budget - self.sink)
+        places, room = sink[:, :0], max(0, self.budget - self.sink)
         for first in range(self.sink, self.context, self.chunk):
             fresh = torch.arange(first, min(first + self.chunk, self.context), device=device)
-            kept = torch.cat([kept, fresh.expand(heads, -1)], dim=1)
-            if kept.shape[1] <= room:
+            places = torch.cat([places, fresh.expand(heads, -1)], dim=1)
+            if places.shape[1] <= room:
                 continue
-            keys, values = (self._taken(x, torch.cat([sink, kept], dim=1)) for x in (key, value))
+            keys, values = (self._taken(x, torch.cat([sink, places], dim=1)) for x in (key, value))
             shares = torch.softmax(logits_of(query, keys, scaling), -1)[0].flatten(1, 2)
             scores = self.score(shares, keys[0], values[0], layer)
-            own = scores[:, self.sink : self.sink + kept.shape[1]]
+            own = scores[:, self.sink : self.sink + places.shape[1]]
             best = own.argsort(dim=1, descending=True, stable=True)[:, :room]
-            kept = kept.gather(1, best.sort(dim=1).values)
-        return torch.cat([sink, kept], dim=1)
+            places = places.gather(1, best.sort(dim=1).values)
+        return torch.cat([sink, places], dim=1)
 
     def _taken(self, x: Tensor, places: Tensor) -> Tensor:
         """[1, H, k + m, Dh]: the tokens of each head at places [H, k], and the m behind the

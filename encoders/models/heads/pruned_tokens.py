@@ -40,7 +40,7 @@ class PrunedTokens(ContextAttention):
     sink: int  # tokens
     context: int  # tokens, the sink included
     # [n] rising places of the tokens between sink and question that are read; None: not ranked yet
-    kept: Tensor | None = field(default=None, init=False)
+    places: Tensor | None = field(default=None, init=False)
     # a mask of this pass, and its columns of what is read
     _columns: tuple[Tensor, Tensor] | None = field(default=None, init=False)
 
@@ -69,13 +69,13 @@ class PrunedTokens(ContextAttention):
         key and value [1, H, S, Dh]; returns [1, n, Hq, Dh] and None."""
         layer, several = module.layer_idx, query.shape[2] > 1
         if self.count < self.context - self.sink:
-            if layer == self.after - 1 and (several or self.kept is None):
-                self.kept = self._rank(query[0, :, -1], key[0], kwargs["scaling"])
+            if layer == self.after - 1 and (several or self.places is None):
+                self.places = self._rank(query[0, :, -1], key[0], kwargs["scaling"])
                 self._columns = None
-            if layer >= self.after and self.kept is not None:
+            if layer >= self.after and self.places is not None:
                 rest = torch.arange(self.context, key.shape[2], device=key.device)
                 sink = torch.arange(self.sink, device=key.device)
-                read = torch.cat([sink, self.kept.to(key.device), rest])
+                read = torch.cat([sink, self.places.to(key.device), rest])
                 key, value = key.index_select(2, read), value.index_select(2, read)
                 mask = self._of_mask(mask, query, read)
         return attend(module, query, key, value, mask, **kwargs)

@@ -48,11 +48,11 @@ def test_deep_layers_read_as_if_the_others_were_hidden(after: int, share: float)
         found = layer(own, number, parts, causal(NEW))
         hidden = causal(NEW)
         if number >= after:
-            assert own.kept is not None and len(own.kept) == own.count < CONTEXT - SINK
-            gone = torch.ones(CONTEXT + NEW, dtype=torch.bool)
-            gone[:SINK] = gone[CONTEXT:] = False
-            gone[own.kept] = False
-            hidden = hidden & ~gone
+            assert own.places is not None and len(own.places) == own.count < CONTEXT - SINK
+            left_out = torch.ones(CONTEXT + NEW, dtype=torch.bool)
+            left_out[:SINK] = left_out[CONTEXT:] = False
+            left_out[own.places] = False
+            hidden = hidden & ~left_out
         expected, _ = dense(None, *parts, hidden, scaling=SCALING)
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
     read = own.tokens_read.tolist()
@@ -66,11 +66,11 @@ def test_the_last_query_of_the_last_whole_layer_ranks() -> None:
     keys = key[0].repeat_interleave(GROUP, 0)
     shares = (SCALING * torch.einsum("hsd,hd->hs", keys, query[0, :, -1])).softmax(-1).mean(0)
     best = shares[SINK:CONTEXT].topk(own.count).indices.sort().values + SINK
-    assert own.kept is not None and own.kept.tolist() == best.tolist()
+    assert own.places is not None and own.places.tolist() == best.tolist()
     layer(own, 0, tensors(1, seed=5), None)  # a token of the answer reads what the question chose
-    assert own.kept.tolist() == best.tolist()
+    assert own.places.tolist() == best.tolist()
     layer(own, 0, tensors(seed=6), causal(NEW))  # the next question ranks anew
-    assert own.kept.tolist() != best.tolist()
+    assert own.places.tolist() != best.tolist()
 
 
 @pytest.mark.parametrize(("after", "share"), [(1, 1.0), (4, 0.1)])

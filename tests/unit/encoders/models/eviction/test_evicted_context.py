@@ -35,7 +35,7 @@ def attended(own: EvictedContext, query: Tensor, key: Tensor, value: Tensor) -> 
 
 def kept_by(own: EvictedContext, *parts: Tensor) -> list[list[int]]:
     attended(own, *parts)
-    return own.kept[1].tolist()
+    return own.places[1].tolist()
 
 
 @pytest.mark.parametrize("budget", [CONTEXT, CONTEXT + 5])
@@ -43,7 +43,7 @@ def test_a_budget_of_all_is_the_dense_attention(budget):
     query, key, value = tensors()
     own = evicted(budget, chunk=5)
     expected = dense(LAYER, query, key, value, None, scaling=SCALING)[0]
-    assert torch.equal(attended(own, query, key, value), expected) and own.kept == {}
+    assert torch.equal(attended(own, query, key, value), expected) and own.places == {}
 
 
 def test_heads_keep_what_got_most_attention_and_read_only_that():
@@ -56,7 +56,7 @@ def test_heads_keep_what_got_most_attention_and_read_only_that():
         scores = (query[0, group] @ key[0, head].T * SCALING).masked_fill(new, -torch.inf)
         heavy = scores.softmax(-1).sum((0, 1))[SINK:CONTEXT]  # H2O, over both queries' heads
         best = sorted((heavy.topk(budget - SINK).indices + SINK).tolist())
-        assert own.kept[1][head].tolist() == [*range(SINK), *best]
+        assert own.places[1][head].tolist() == [*range(SINK), *best]
         left = [*range(SINK), *best, *range(CONTEXT, CONTEXT + NEW)]
         others = [place for place in range(CONTEXT) if place not in left]
         hidden = scores.index_fill(2, torch.tensor(others), -torch.inf)
@@ -64,9 +64,9 @@ def test_heads_keep_what_got_most_attention_and_read_only_that():
         torch.testing.assert_close(found[0, :, group], expected, atol=1e-5, rtol=1e-5)
     # later tokens read what the first ones kept
     query, key, value = (torch.cat([x, x[:, :, -1:] * 3], dim=2) for x in (query, key, value))
-    before = own.kept[1]
+    before = own.places[1]
     assert attended(own, query[:, :, -1:], key, value).shape == (1, 1, HEADS * GROUP, WIDTH)
-    assert own.kept[1] is before
+    assert own.places[1] is before
 
 
 def test_the_token_goes_whose_removal_changes_the_output_least():
