@@ -25,6 +25,9 @@ from pipeline.config.task_settings import TASK_SETTINGS, register, register_sche
 
 # ~arms.mean key: a name that Hydra's grammar has no form for
 _NAMED_DELETION = re.compile(r"~(?P<key>\w+(?:\.\w+)*)\.(?P<name>[\w ,+-]*[ ,+-][\w ,+-]*)")
+# ~arms.kv of the needle benchmark, whichever form its name has
+_ARM_DELETION = re.compile(r"~arms\.(?P<name>[^=]+)(?:=.*)?", re.DOTALL)
+_NAMED_BY_ARM = ("dials", "papers")  # settings whose keys are names of arms
 _PLAIN_LIST = re.compile(r"""\[[^][{}'"\\]+\]""")
 # keys of parts whose values are texts, which may hold what Hydra's grammar gives a meaning
 _PART_TEXTS = ("path", "prompt", "model")
@@ -47,6 +50,8 @@ def config_of(
             config = hydra.compose(schema, overrides=literal)
         for deletion in deletions:
             _delete(config, deletion["key"], deletion["name"])
+        for match in filter(None, map(_ARM_DELETION.fullmatch, overrides)):
+            _forget_arm(config, match["name"])
         OmegaConf.to_container(config, resolve=True)  # refuses a value that refers to nothing
     except ValueError as error:  # of Hydra, about a group; it does not name the override
         raise UserError(
@@ -68,6 +73,15 @@ def _delete(config: DictConfig, key: str, name: str) -> None:
         raise UserError(f"~{key}.{name} takes nothing away: {key} has {there}.")
     with open_dict(node):
         del node[name]
+
+
+def _forget_arm(config: DictConfig, name: str) -> None:
+    """Take what a preset says of a deleted arm out of the settings that arms name."""
+    for key in _NAMED_BY_ARM:
+        node = OmegaConf.select(config, key)
+        if isinstance(node, DictConfig) and name in node:
+            with open_dict(node):
+                del node[name]
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

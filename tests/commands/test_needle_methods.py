@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from encoders.errors import UserError
 from memory.storage import json_lines
 from pipeline import cli
 from tests.support.toys import toy_parts
@@ -57,3 +58,11 @@ def test_a_leaderboard_is_made_and_resumes(tmp_path: Path, capsys) -> None:
     go(tmp_path, "action=run")
     assert (tmp_path / "results.jsonl").read_bytes() == rows
     assert "tuning" not in capsys.readouterr().err
+
+
+def test_a_dial_of_no_arm_is_refused_and_one_of_a_deleted_arm_is_not(tmp_path: Path) -> None:
+    """Had the dial of the deleted arm stayed, the sentence would name it: it sorts first."""
+    settings = ["preset=smoke", f"out={tmp_path}", "tasks=[retrieve]", "+dials.fused='fps=0.2..1'"]
+    unknown = "+dials.nobody='fps=0.2..1.0'"
+    with pytest.raises(UserError, match="dials has 'nobody', which is no arm; name one of arms"):
+        cli.run("needle", [*settings, "~arms.fused", unknown])

@@ -322,3 +322,17 @@ def test_an_arm_whose_name_has_blanks_or_commas_may_be_deleted() -> None:
         UserError, match=r"~arms\.mean kay takes nothing away: arms has 'clip', 'mean"
     ):
         compose("needle", ["preset=keys", "~arms.mean kay"])
+
+
+def test_an_arm_is_deleted_with_its_dial_and_its_paper() -> None:
+    """In both forms of a name, and also where the line deletes a dial or a paper itself."""
+    gone = {"int8", "int4", "fewer frames", "kv kmeans"}
+    further = ["~dials.int8", "~papers.int4", "~dials.fewer frames"]
+    whole = compose("needle", ["preset=methods"])
+    assert gone - {"kv kmeans"} <= whole.dials.keys() and gone <= whole.papers.keys()
+    left = compose("needle", ["preset=methods", *further, *(f"~arms.{name}" for name in gone)])
+    assert left.arms.keys() == whole.arms.keys() - gone
+    assert left.dials.keys() == whole.dials.keys() - gone
+    assert left.papers.keys() == whole.papers.keys() - gone
+    alone = compose("needle", ["preset=methods", "~dials.int8"])  # the arm stays
+    assert "int8" in alone.arms and "int8" in alone.papers and "int8" not in alone.dials
