@@ -306,6 +306,40 @@ def test_a_policy_that_stores_otherwise_has_a_bank_of_its_own(arm_of: dict[str, 
     assert arm_of["kv_policy"].bank != arm_of["plain"].bank
 
 
+def test_what_is_encoded_on_demand_has_a_bank_of_its_own(arm_of: dict[str, Arm]) -> None:
+    plain, on_demand = arm_of["plain"], arm_of["visual_tokens"]
+    assert on_demand.bank != plain.bank and not plain.encodes_on_demand
+    given = ["preset=smoke", "controls=[]"]
+    config = compose("needle", given)
+    config.arms = {"at once": ["at_once"], "blocks": ["on_demand_blocks"]}
+    at_once, blocks = arms(
+        config, lambda keys: config.changed(visual_tokens=keys[0]), lambda own: build_backbone(own)
+    )
+    assert at_once.bank == plain.bank  # the default by its name
+    assert len({each.bank for each in (at_once, blocks, on_demand)}) == 3
+
+
+@pytest.mark.slow  # seconds of CPU
+def test_an_arm_encodes_what_its_questions_read(tmp_path: Path) -> None:
+    """Without a window before a segment, an on-demand bank holds the same tokens, so it answers the
+    same; and only of segments that were read.
+    """
+    later = "+arms.later=['visual_tokens=on_demand']"
+    with pytest.raises(UserError, match="arm later has visual_tokens=on_demand, and questions"):
+        go(tmp_path / "rendered", "controls=[]", later)
+    rows = go(
+        tmp_path, "files=true", "tasks=[retrieve]", "depths=[50]", "controls=[]", "keep_banks=true",
+        "minutes=[2]", "prefill=none", "reader=tokens", "retriever=clip", "recent_frames=0",
+        f"read_tokens={2 * FRAME_TOKENS}", later,
+    )  # fmt: skip
+    by_arm = score.by(rows, "arm")
+    assert set(by_arm) == {"fused", "later"} and len(by_arm["later"]) == 6
+    for ahead, own in zip(*by_arm.values(), strict=True):
+        assert ahead["text"] and (ahead["text"], ahead["read"]) == (own["text"], own["read"])
+    encoded = {path.stem for path in tmp_path.glob("banks/*/encoded/*/*/*.safetensors")}
+    assert 0 < len(encoded) <= 12  # of 15: six questions read two frames each
+
+
 def test_every_shared_setting_is_in_one_of_the_two_lists() -> None:
     named = {key.partition(".")[0] for key in (*CHANGED, *SAME)}
     # needle works with one bank, and refuses further ones

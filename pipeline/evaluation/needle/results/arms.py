@@ -19,6 +19,7 @@ from pipeline.answer.strategies.schema import AnswerStrategy
 from pipeline.build import AnyModel, build_qa
 from pipeline.config.settings import PartSettings
 from pipeline.config.tasks.evaluation_settings import NeedleSettings
+from pipeline.config.tasks.pipeline_settings import ON_DEMAND, ON_DEMAND_BLOCKS
 from pipeline.controls.build import build_control, control_settings
 from pipeline.controls.schema import Control
 from pipeline.evaluation.needle.films.make import needles_alone, without_needles
@@ -77,6 +78,11 @@ class Arm:
     def shows_needles(self) -> bool:
         """Whether there is anything to find in what it reads."""
         return self.control is None or self.control.showing in ("film", "needles")
+
+    @property
+    def encodes_on_demand(self) -> bool:
+        """Whether its questions encode what they read."""
+        return _encodes_on_demand(self.config)
 
     @property
     def qa(self) -> VideoQA:
@@ -158,6 +164,8 @@ def arms(
 def _arm(name: str, config: NeedleSettings, parts: Callable[[NeedleSettings], AnyModel]) -> Arm:
     plain = settings_of(config)
     encoding = [*_ENCODING, *(["kv_policy"] if stores_otherwise(config.kv_policy) else [])]
+    # null and at_once are one way, and older runs keep the names of their banks
+    encoding += ["visual_tokens"] if _encodes_on_demand(config) else []
     bank = _digest({name: plain[name] for name in encoding})
     folder = Path(config.out) / "banks" / bank
     return Arm(name, config, _digest(plain), folder, lambda: parts(config))
@@ -166,6 +174,10 @@ def _arm(name: str, config: NeedleSettings, parts: Callable[[NeedleSettings], An
 def _control(name: str, node: PartSettings, base: Arm) -> Arm:
     key = _digest(settings_of(base.config) | {"control": node})
     return Arm(name, base.config, key, base.bank, base.model, build_control(node), node, base)
+
+
+def _encodes_on_demand(config: NeedleSettings) -> bool:
+    return config.visual_tokens in (ON_DEMAND, ON_DEMAND_BLOCKS)
 
 
 def settings_of(config: NeedleSettings) -> dict[str, Any]:

@@ -47,10 +47,10 @@ def run(
 ) -> list[JsonRow]:
     """Ask what has no row yet; -> all rows of these items and arms.
 
-    Banks hold one film at a time unless keep_banks. UserError on an arm that reads words from films
-    that are no files.
+    Banks hold one film at a time unless keep_banks. UserError on an arm that needs files, where the
+    films are none.
     """
-    _refuse_words_without_files(films, arms)
+    _refuse_without_files(films, arms)
     questions = [
         (film, item, arm, key(item, film, arm)) for film, item, arm in work(films, items, arms)
     ]
@@ -112,13 +112,20 @@ def _write_configurations(arms: Sequence[Arm], out: Path) -> None:
                 configurations.append(arm.record())
 
 
-def _refuse_words_without_files(films: Sequence[Film], arms: Sequence[Arm]) -> None:
+def _refuse_without_files(films: Sequence[Film], arms: Sequence[Arm]) -> None:
+    if all(film.file for film in films):
+        return
     for arm in arms:
-        if arm.config.text and not all(film.file for film in films):
-            raise UserError(
-                f"arm {arm.name} has text=, and words are read from files; make the films with "
-                "files=true"
+        if arm.config.text:
+            why = "has text=, and words are read from files"
+        elif arm.encodes_on_demand:
+            why = (
+                f"has visual_tokens={arm.config.visual_tokens}, and questions encode from the "
+                "film's file"
             )
+        else:
+            continue
+        raise UserError(f"arm {arm.name} {why}; make the films with files=true")
 
 
 def source_of(writer: Arm, film: Film, out: Path) -> FrameSource:
