@@ -6,6 +6,7 @@ Knows nothing about questions. Every admitted request must release its ticket.
 import math
 import threading
 import time
+from collections.abc import Callable
 
 from pipeline.server.errors import ApiError
 
@@ -20,12 +21,20 @@ class Ticket:
     def __init__(self, queue: "AdmissionQueue") -> None:
         self.transferred = False
         self._queue, self._start, self._released = queue, time.monotonic(), False
+        self._afterwards: list[Callable[[], None]] = []
+
+    def at_release(self, call: Callable[[], None]) -> None:
+        """Have something called once the ticket is released. Before the ticket is transferred."""
+        self._afterwards.append(call)
 
     def release(self) -> None:
         with self._queue.lock:
-            if not self._released:
-                self._released = True
-                self._queue.record_release(time.monotonic() - self._start)
+            if self._released:
+                return
+            self._released = True
+            self._queue.record_release(time.monotonic() - self._start)
+        for call in self._afterwards:
+            call()
 
 
 class AdmissionQueue:

@@ -339,7 +339,7 @@ def _add_chat(app: FastAPI, service: Service, metrics: Metrics) -> None:
             elif chat.video is not None and chat.video.url.startswith(STREAM):
                 if service.streams is None:
                     raise ApiError(404, "This server watches no streams.")
-                subject = stream_subject(service.streams, request, chat.video.url)
+                subject = stream_subject(service.streams, request, chat.video.url, ticket)
             elif chat.video is not None and chat.video.url.startswith(BANK_VIDEO):
                 subject = await _bank_video(service, request, chat.video.url)
             elif chat.video is None:

@@ -4,6 +4,8 @@ import contextlib
 import json
 import random
 import socket
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -14,10 +16,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from memory.bank import MemoryBank
+from memory.retrieval.uniform import UniformRetriever
 from pipeline.server.access.key import RIGHTS, new_key
 from pipeline.server.access.key_file import KeyFile
 from pipeline.server.app import Service
-from tests.support.serving import serving
+from tests.support.serving import film, serving
 from tests.support.streams import HlsSender, RtspSender, Sender
 from tests.support.toys import toy_parts
 from tests.support.watching import asked, is_sealed, killed_server, looped, state, stored, until
@@ -185,6 +189,53 @@ def test_a_key_reaches_the_streams_of_its_banks_and_no_folder(tmp_path: Path):
         refused(httpx.get(f"{address}/v1/" + "x" * 9000, timeout=30), 401, "missing")
     lines = (tmp_path / "bank-audit.log").read_text().splitlines()
     assert max(map(len, lines)) < 1000 and json.loads(lines[0])["key"] == "reader"
+
+
+@pytest.mark.slow
+def test_a_bank_that_no_stream_uses_any_more_can_be_written_by_others(tmp_path: Path):
+    """Also where clients ask about its stream and look at it while it is stopped."""
+    yard, clip = tmp_path / "yard", film(tmp_path / "card.mp4", "code:4821@2", seconds=8.0)
+    words = ["ingest", str(clip), "--bank", str(yard)]
+    command = [sys.executable, "-m", "pipeline.cli", *words]
+
+    def ingest() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+    with Sender(looped("code:4821@2")) as sender, serving(tmp_path) as (address, _):
+        body = {"name": "garden", "url": sender.url, "bank": str(yard)}
+        statuses: set[int] = set()
+        is_over = threading.Event()
+
+        def look(path: str) -> None:
+            while not is_over.is_set():
+                statuses.add(httpx.get(f"{address}/v1/videos{path}", timeout=60).status_code)
+
+        def ask() -> None:
+            while not is_over.is_set():
+                statuses.add(asked(address, "garden").status_code)
+
+        paths = ("", "/garden", "/garden/picture?at=1")
+        clients = [threading.Thread(target=look, args=(path,)) for path in paths]
+        clients += [threading.Thread(target=ask) for _ in range(2)]
+        for round_ in range(3):
+            assert httpx.post(f"{address}/v1/streams", json=body, timeout=60).status_code == 201
+            until(lambda: is_sealed(address, "garden", 0))
+            if round_ == 0:
+                assert asked(address, "garden").status_code == 200
+                busy = ingest()
+                assert busy.returncode == 2 and "is being written by another" in busy.stderr
+                for client in clients:
+                    client.start()
+            deleted = httpx.delete(f"{address}/v1/streams/garden", timeout=60)
+            assert deleted.status_code == 200
+        is_over.set()
+        for client in clients:
+            client.join(120)
+        assert statuses == {200, 404} or statuses == {200, 404, 409}  # 409: no frame yet
+        done = ingest()
+        assert done.returncode == 0, done.stderr
+    with MemoryBank.open(yard, None, UniformRetriever(), recent_frames=0, create=False) as bank:
+        assert len(bank.catalog.videos()) == 2 and bank.check.verify() == []
 
 
 @pytest.mark.slow

@@ -8,8 +8,8 @@ import math
 import mimetypes
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from memory.storage.catalog import VideoOverview
 from pipeline.qa import VideoQA
 from pipeline.server.answering import WholeBank
 from pipeline.server.encode_queue import EncodeQueue
+from pipeline.server.errors import ApiError
 from pipeline.server.files import FileStore, StoredFile
 from pipeline.server.page.pictures import FilePictures
 from pipeline.server.streams.stream import Stream
@@ -43,7 +44,7 @@ class LibraryVideo:
 
 
 class Library:
-    """Safe in threads."""
+    """Safe in threads. What takes one video is called inside `reading`."""
 
     def __init__(
         self,
@@ -86,14 +87,36 @@ class Library:
                 videos.setdefault(video_id, LibraryVideo(video_id, each.filename, self._qa))
         return videos
 
+    @contextmanager
+    def reading(self, video: LibraryVideo) -> Iterator[None]:
+        """The bank of a video stays open inside. ApiError 404 where nobody watches its stream any
+        more, and its bank has been closed."""
+        let_go = None
+        if video.stream is not None and self._streams is not None:
+            try:
+                let_go = self._streams.hold(video.stream)
+            except KeyError:
+                raise no_video() from None
+        try:
+            yield
+        finally:
+            if let_go is not None:
+                let_go()
+
     def summaries(self, videos: Iterable[LibraryVideo]) -> list[dict[str, Any]]:
-        """What a list says of each video, as JSON data; one query for each bank."""
-        videos = list(videos)
-        banks = {id(video.qa.bank): video.qa.bank for video in videos}
-        overviews = {each: bank.catalog.overviews() for each, bank in banks.items()}
-        return [
-            self._summary(video, overviews[id(video.qa.bank)].get(video.id)) for video in videos
-        ]
+        """What a list says of each video, as JSON data; one query for each bank. A stream that was
+        stopped meanwhile is left out."""
+        with ExitStack() as opened:
+            listed = []
+            for video in videos:
+                with suppress(ApiError):
+                    opened.enter_context(self.reading(video))
+                    listed.append(video)
+            banks = {id(video.qa.bank): video.qa.bank for video in listed}
+            overviews = {each: bank.catalog.overviews() for each, bank in banks.items()}
+            return [
+                self._summary(video, overviews[id(video.qa.bank)].get(video.id)) for video in listed
+            ]
 
     def _summary(self, video: LibraryVideo, overview: VideoOverview | None) -> dict[str, Any]:
         """overview: None where the bank has nothing of the video yet."""
@@ -190,6 +213,11 @@ class Library:
             while len(self._pictures) > _MAX_FILMS:
                 self._pictures.popitem(last=False)
             return pictures
+
+
+def no_video() -> ApiError:
+    """Of a video that is not there, or not for the visitor."""
+    return ApiError(404, "There is no such film or stream.", code="video_not_found")
 
 
 def is_same_film(video: LibraryVideo, file: StoredFile) -> bool:

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI, Query, Request
@@ -29,7 +29,7 @@ from pipeline.server.answering import WholeBank
 from pipeline.server.errors import ApiError
 from pipeline.server.files import StoredFile
 from pipeline.server.page.excerpts import Excerpts, clip_folder
-from pipeline.server.page.library import Library, LibraryVideo, is_same_film
+from pipeline.server.page.library import Library, LibraryVideo, is_same_film, no_video
 from pipeline.server.responses import VideoResponse
 
 ASSETS = Path(__file__).parent / "assets"
@@ -44,6 +44,7 @@ _HEADERS = {
     "Cache-Control": "no-cache",
 }
 Seconds = Annotated[float, Query(le=1e9, allow_inf_nan=False)]
+T = TypeVar("T")
 _COOKIE = b"reelbank_key="  # the key of a visitor, for pictures and films
 
 
@@ -95,8 +96,17 @@ def _add_videos(
     async def find(request: Request, video_id: str) -> LibraryVideo:
         video = (await visible(request)).get(video_id)
         if video is None:
-            raise ApiError(404, "There is no such film or stream.", code="video_not_found")
+            raise no_video()
         return video
+
+    async def read(video: LibraryVideo, function: Callable[[LibraryVideo], T]) -> T:
+        """What a function says of a video, called in a thread with its bank open."""
+
+        def call() -> T:
+            with library.reading(video):
+                return function(video)
+
+        return await asyncio.to_thread(call)
 
     @app.get("/v1/videos")
     async def every(request: Request) -> dict[str, Any]:
@@ -112,12 +122,13 @@ def _add_videos(
 
     @app.get("/v1/videos/{video_id}")
     async def one(request: Request, video_id: str) -> dict[str, Any]:
-        return await asyncio.to_thread(library.detail, await find(request, video_id))
+        return await read(await find(request, video_id), library.detail)
 
     @app.get("/v1/videos/{video_id}/picture")
     async def picture(request: Request, video_id: str, at: Seconds | None = None) -> Response:
         video = await find(request, video_id)
-        data = await asyncio.to_thread(library.picture, video, None if at is None else max(0.0, at))
+        seconds = None if at is None else max(0.0, at)
+        data = await read(video, lambda each: library.picture(each, seconds))
         if data is None:
             raise ApiError(404, "There is no picture of that moment.")
         keeps = "no-store" if at is None else "private, max-age=600"
@@ -126,7 +137,7 @@ def _add_videos(
 
     async def film_of(request: Request, video_id: str) -> tuple[LibraryVideo, StoredFile]:
         video = await find(request, video_id)
-        file = await asyncio.to_thread(library.media, video)
+        file = await read(video, library.media)
         if file is None or not await asyncio.to_thread(is_same_film, video, file):
             raise ApiError(404, "The film of this video is not there.", code="file_not_found")
         return video, file
@@ -152,7 +163,7 @@ def _add_videos(
 
     @app.get("/v1/videos/{video_id}/summary")
     async def summary(request: Request, video_id: str) -> dict[str, Any]:
-        return await asyncio.to_thread(excerpts.summary, await find(request, video_id))
+        return await read(await find(request, video_id), excerpts.summary)
 
 
 class _ClipResponse(FileResponse):

@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ValidationError
 
 from pipeline.server.access.doorkeeper import key_of, sees
+from pipeline.server.admission import Ticket
 from pipeline.server.answering import BankVideo, WholeBank
 from pipeline.server.errors import ApiError, as_sentence
 from pipeline.server.streams.folders.folder_source import SCHEME
@@ -36,10 +37,15 @@ class AlertBody(BaseModel):
 STREAM = "stream:"  # what the url of a video begins with that is a stream of this server
 
 
-def stream_subject(streams: StreamSet, request: Request, url: str) -> WholeBank:
-    """What a question about stream:NAME is about. ApiError 404 where there is no such stream, or
-    nothing to see of it."""
+def stream_subject(streams: StreamSet, request: Request, url: str, ticket: Ticket) -> WholeBank:
+    """What a question about stream:NAME is about; its bank stays open until the ticket is
+    released. ApiError 404 where there is no such stream, 409 where there is nothing to see of
+    it."""
     stream = find_stream(streams, request, url.removeprefix(STREAM).strip("/"))
+    try:
+        ticket.at_release(streams.hold(stream))
+    except KeyError:  # it was stopped meanwhile
+        raise _no_stream(stream.name) from None
     is_stored = stream.qa.bank.catalog.next(stream.name)[0] > 0
     if not is_stored and stream.is_over:
         raise ApiError(409, "It was stopped before its first segment was whole; watch it longer.")

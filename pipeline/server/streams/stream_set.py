@@ -8,6 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from encoders.errors import UserError
@@ -22,6 +23,7 @@ from pipeline.runtime.fair_queue import FairQueue
 from pipeline.server.access.key import absolute
 from pipeline.server.streams.picture_shelf import PictureShelf
 from pipeline.server.streams.stream import Feed, Stream, qa_of
+from pipeline.server.streams.stream_banks import StreamBanks
 from pipeline.server.streams.stream_settings import (
     StreamSettings,
     folder_of_streams,
@@ -59,7 +61,7 @@ class StreamSet:
 
         UserError on two streams of one name, and on a bank or an alert that does not fit.
         """
-        self._qa, self._open_bank, self._new_source = qa, open_bank, new_source
+        self._qa, self._banks, self._new_source = qa, StreamBanks(open_bank), new_source
         self._new_extractors, self._reader = new_extractors, PieceReader()
         self._new_alerts, self._path = new_alerts, path
         self.pictures = pictures or PictureShelf()
@@ -69,7 +71,7 @@ class StreamSet:
         # starting opens banks, which takes long: who only reads the streams does not wait for it
         self._changing, self._lock = threading.RLock(), threading.Lock()
         self._streams: dict[str, Stream] = {}
-        self._banks: dict[str, VideoQA] = {}  # beside the server's, by folder
+        self._uses: dict[Stream, Callable[[], None]] = {}  # each lets go of the bank of a stream
         self._kept: dict[str, StreamSettings] = {}  # that clients started
         self._is_closed = False
         try:
@@ -158,6 +160,12 @@ class StreamSet:
             with self._lock:
                 del self._streams[name]
         self.pictures.forget(name)
+        self._let_go(stream)
+
+    def hold(self, stream: Stream) -> Callable[[], None]:
+        """Keep the bank of a stream open until the function that this gives is called. KeyError
+        where it has been closed, as nobody watched it any more."""
+        return _nothing if self._is_own(stream.qa) else self._banks.hold(stream.qa)
 
     def close(self) -> None:
         """Stop all streams; the next process watches them again."""
@@ -171,8 +179,18 @@ class StreamSet:
             thread.join()
         if self._alerts is not None:
             self._alerts.close()
-        for qa in self._banks.values():
-            qa.bank.close()
+        for stream in self.streams.values():
+            self._let_go(stream)
+
+    def _let_go(self, stream: Stream) -> None:
+        """Close the bank of a stream that has ended, if nobody else uses it."""
+        with self._lock:
+            let_go = self._uses.pop(stream, _nothing)
+        let_go()
+
+    def _is_own(self, qa: VideoQA) -> bool:
+        """Whether these are the parts for the server's bank, which is not closed here."""
+        return qa.bank is self._qa.bank
 
     def _start(self, settings: StreamSettings, feed: Feed | None = None) -> Stream:
         if settings.name in self._streams:
@@ -184,7 +202,27 @@ class StreamSet:
         for request in settings.alerts:  # of the model, which all banks share
             check_for(request, self._qa.backbone.questions)
         extractors, alerts = self._new_extractors(settings), self.alerts
-        qa = self._bank(settings, fps)  # last: a mistake opens no bank
+        qa, let_go = self._bank(settings, fps)  # last: a mistake opens no bank
+        try:
+            stream = self._watch(settings, fps, qa, extractors, alerts, feed)
+        except BaseException:
+            let_go()
+            raise
+        with self._lock:
+            self._streams[settings.name] = stream
+            self._uses[stream] = let_go
+        return stream
+
+    def _watch(
+        self,
+        settings: StreamSettings,
+        fps: float,
+        qa: VideoQA,
+        extractors: Sequence[TextExtractor],
+        alerts: AlertCenter,
+        feed: Feed | None,
+    ) -> Stream:
+        """A stream that has begun."""
         words = None
         if extractors:
             folder = folder_of_streams(qa.bank.root) / settings.name
@@ -195,7 +233,7 @@ class StreamSet:
                 return feed.new_source(fps)
             return self._new_source(settings, fps, words)
 
-        stream = Stream(
+        return Stream(
             settings,
             # the words of a film are found while it plays
             qa_of(qa, fps) if feed is None or feed.film is None else qa,
@@ -207,29 +245,24 @@ class StreamSet:
             words=words,
             feed=feed,
         )
-        with self._lock:
-            self._streams[settings.name] = stream
-        return stream
 
-    def _bank(self, settings: StreamSettings, fps: float) -> VideoQA:
-        """The parts for the bank of a stream. UserError where it has another rate; a bank that was
-        opened for it is closed then."""
+    def _bank(self, settings: StreamSettings, fps: float) -> tuple[VideoQA, Callable[[], None]]:
+        """The parts for the bank of a stream, and what lets go of it. UserError where it has
+        another rate; a bank that was opened for it is closed then."""
         folder = absolute(settings.bank or self._qa.bank.root)
-        is_own = folder == absolute(self._qa.bank.root)
-        known = self._qa if is_own else self._banks.get(folder)
-        qa = known or self._open_bank(folder, fps)
+        if folder == absolute(self._qa.bank.root):
+            qa, let_go = self._qa, _nothing
+        else:
+            qa, let_go = self._banks.take(folder, fps), partial(self._banks.release, folder)
         rate = 1.0 / qa.ingester.interval
         if abs(rate - fps) > 1e-9:
-            if known is None:
-                qa.bank.close()
+            let_go()
             raise UserError(
                 f"stream {settings.name} has fps={fps:g}, and bank {Path(folder).name} holds "
                 f"{rate:g} frames "
                 "a second; give the stream a bank of its own"
             )
-        if known is None:
-            self._banks[folder] = qa
-        return qa
+        return qa, let_go
 
     def _read(self) -> list[StreamSettings]:
         if not self._path.exists():
@@ -254,6 +287,10 @@ class StreamSet:
             opened.flush()
             os.fsync(opened.fileno())
         os.replace(temporary, self._path)
+
+
+def _nothing() -> None:
+    """In place of what lets go of a bank: the server's stays open."""
 
 
 def _taken(name: str) -> UserError:

@@ -11,9 +11,12 @@ import pytest
 
 from encoders.errors import UserError
 from encoders.sources.live.push_source import PushSource
+from memory.storage.manifest import BankBusyError, WriterLock
 from pipeline.alerts.alert_center import AlertCenter
 from pipeline.alerts.schema import AlertRule
 from pipeline.alerts.triggers import Gate
+from pipeline.build import build_qa
+from pipeline.config.compose import compose
 from pipeline.qa import VideoQA
 from pipeline.server.streams.stream_set import StreamSet
 from pipeline.server.streams.stream_settings import StreamSettings
@@ -149,3 +152,59 @@ def test_alerts_of_the_settings_are_checked_at_once_and_come_but_once(embedded, 
             assert stream.state()["alerts"] == {2: "a code"}
         with streams_of(qa, tmp_path, new_source=new_source) as streams:
             wait_until(lambda: streams.stream("door").state()["alerts"] == {2: "a code"})
+
+
+def is_written(bank: Path) -> bool:
+    """Whether somebody has the right to write a bank."""
+    try:
+        WriterLock(bank).release()
+    except BankBusyError:
+        return True
+    return False
+
+
+def test_a_bank_is_open_while_a_stream_or_a_request_uses_it(embedded, tmp_path: Path):
+    """Afterwards another process can write it, and a further stream opens it again."""
+    yard = tmp_path / "yard"
+    opened: list[VideoQA] = []
+    with embedded(tmp_path / "bank") as qa:
+
+        def open_bank(bank: str, fps: float) -> VideoQA:
+            opened.append(
+                build_qa(compose("ask", ["video=x", "question=x", f"bank={bank}"]), qa.backbone)
+            )
+            return opened[-1]
+
+        with streams_of(qa, tmp_path, open_bank=open_bank) as streams:
+            own = streams.add(settings())
+            first = streams.add(settings("first", bank=str(yard)))
+            second = streams.add(settings("second", bank=str(yard)))
+            assert len(opened) == 1
+            wait_until(lambda: is_written(yard))
+            let_go = streams.hold(first)
+            with pytest.raises(UserError, match="has fps=9"):  # takes nothing with it
+                streams.add(settings("third", bank=str(yard), fps=9))
+            streams.remove("first")
+            streams.remove("second")
+            assert opened[0].bank.catalog.videos() and is_written(yard)  # a request reads on
+            let_go()
+            assert not is_written(yard)
+            with pytest.raises(UserError, match="closed database"):
+                opened[0].bank.catalog.videos()
+            for gone in (first, second):
+                with pytest.raises(KeyError):
+                    streams.hold(gone)
+            again = streams.add(settings("second", bank=str(yard)))
+            assert len(opened) == 2
+            with pytest.raises(KeyError):  # of the bank that was closed
+                streams.hold(second)
+            streams.hold(again)()
+            wait_until(lambda: is_written(yard))
+            streams.remove("second")
+            assert not is_written(yard)
+            with pytest.raises(UserError, match="has fps=9"):
+                streams.add(settings("third", bank=str(yard), fps=9))
+            assert len(opened) == 3 and not is_written(yard)
+            streams.hold(own)()
+            streams.remove("door")
+            assert qa.bank.catalog.videos()  # the server's stays open
