@@ -63,8 +63,10 @@ reelbank.page = (() => {
   page.isWatched = (video) =>
     Boolean(video.stream) && ["running", "waiting"].includes(video.stream.state);
   page.stateOf = (video) => {
-    const { healthy, error, state } = video.stream;
-    return healthy ? (video.kind === "film" ? "watching" : "live") : error || STATES[state] || state;
+    const { healthy, error, state, seen_until: seen } = video.stream;
+    if (healthy) return video.kind === "film" ? "watching" : "live";
+    const silent = seen > 0 ? "no new picture" : STATES.waiting; // it is connected
+    return error || (state === "running" ? silent : STATES[state] || state);
   };
 
   // ---- the library

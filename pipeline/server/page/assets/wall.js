@@ -7,7 +7,8 @@
   const lagOf = (stream) => stream.lag === null ? "" : `, ${stream.lag.toFixed(1)} s behind`;
   const moreOf = (video) => {
     const { stream } = video, lost = stream.dropped + stream.left_out;
-    return page.stateOf(video) + lagOf(stream) + (lost ? `, ${lost} frames left out` : "");
+    const frames = lost === 1 ? "frame" : "frames";
+    return page.stateOf(video) + lagOf(stream) + (lost ? `, ${lost} ${frames} left out` : "");
   };
   const streams = () => page.videos.filter(
     (video) => video.kind === "stream" || page.isWatched(video),
@@ -33,7 +34,7 @@
     shown.forEach((video, i) => {
       const item = list.children[i], badge = item.querySelector(".live");
       const { healthy, seen_until: seen } = video.stream;
-      item.querySelector(".time").textContent = formatClock(seen);
+      item.querySelector(".time").textContent = seen > 0 ? formatClock(seen) : "";
       item.querySelector(".more").textContent = moreOf(video);
       badge.textContent = healthy ? "Live" : "Not live";
       badge.classList.toggle("ill", !healthy);
