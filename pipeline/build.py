@@ -22,7 +22,7 @@ from encoders.sources.live.address import is_live
 from encoders.sources.live.file_playback import FilePlayback
 from encoders.sources.live.url_source import UrlSource
 from encoders.sources.pictures import display_ratio
-from encoders.sources.thumbnail_maker import ThumbnailMaker, thumbnail_maker
+from encoders.sources.thumbnail_maker import MOST_BYTES, ThumbnailMaker, thumbnail_maker
 from encoders.text.lines import TextExtractor
 from memory.bank import MemoryBank
 from memory.resolution.schema import Resolution
@@ -541,7 +541,7 @@ def build_thumbnail_maker(settings: PipelineSettings) -> ThumbnailMaker | None:
         node.get("keep", "none"),
         node.get("keep_size", 480),
         node.get("keep_quality", 75),
-        node.get("keep_bytes", 40_000),
+        node.get("keep_bytes", MOST_BYTES),
     )
 
 

@@ -38,7 +38,7 @@ from encoders.sources.decoding.units import units_of
 from encoders.sources.decoding.worker_count import check_workers, worker_count
 from encoders.sources.pictures import fit_size
 from encoders.sources.sampling import Samples, first_samples, keyframe_samples, shown_samples
-from encoders.sources.thumbnail_maker import thumbnail_maker
+from encoders.sources.thumbnail_maker import MOST_BYTES, thumbnail_maker
 
 DECODERS = ("auto", "pyav", "decord")
 _GAPS = 8  # stretches of damage that a note lists
@@ -78,7 +78,7 @@ class FileSource:
         keep: str = "none",
         keep_size: int = 480,
         keep_quality: int = 75,
-        keep_bytes: int = 40_000,
+        keep_bytes: int = MOST_BYTES,
     ) -> None:
         self._path = Path(path)
         _check(path, fps, start, end, decoder)

@@ -13,8 +13,11 @@ from encoders.errors import UserError
 
 QUALITY = 80  # of a JPEG that is only shown
 KINDS = ("none", "jpeg")
+MOST_BYTES = 10_000  # of one JPEG by default: at most 36 MB an hour of a frame a second
 _LEAST_BYTES = 2_000  # what the smallest picture surely fits into
-_STEP, _LEAST_QUALITY = 15, 20
+# below this, blocks of a JPEG are seen before its lost pixels are
+_STEP, _LEAST_QUALITY = 25, 50
+_BYTES_BY_SIDE = 0.6  # a picture of a share s of the bytes has sides of s ** 0.6, or a little more
 
 
 def jpeg_of(picture: np.ndarray, quality: int = QUALITY) -> bytes:
@@ -34,19 +37,20 @@ class ThumbnailMaker:
 
     def __call__(self, picture: np.ndarray) -> bytes:
         """[height, width, 3] uint8 RGB -> JPEG of at most `most_bytes`. Where it does not fit, its
-        quality is lowered first, then its size.
+        quality is lowered first, down to 50, then its size, by as much as is too many bytes.
         """
-        quality = self.quality
+        quality, scaled = self.quality, picture
         while True:
-            jpeg = jpeg_of(picture, quality)
+            jpeg = jpeg_of(scaled, quality)
             if len(jpeg) <= self.most_bytes:
                 return jpeg
             if quality > _LEAST_QUALITY:
                 quality = max(_LEAST_QUALITY, quality - _STEP)
             else:
-                height, width = (max(1, side * 3 // 4) for side in picture.shape[:2])
-                smaller = Image.fromarray(picture).resize((width, height), Image.Resampling.BOX)
-                picture = np.asarray(smaller)
+                share = min(0.9, (self.most_bytes / len(jpeg)) ** _BYTES_BY_SIDE)
+                height, width = (max(1, int(side * share)) for side in scaled.shape[:2])
+                smaller = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
+                scaled = np.asarray(smaller)
 
 
 def thumbnail_maker(keep: str, size: int, quality: int, most_bytes: int) -> ThumbnailMaker | None:

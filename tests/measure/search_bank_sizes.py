@@ -22,8 +22,7 @@ ARMS = (
     "clip=embedded",
     "clip=conse",
     "clip=conse source.keep=jpeg",
-    "clip=conse source.keep=jpeg source.keep_size=320",
-    "clip=conse source.keep=jpeg source.keep_size=240",
+    "clip=conse source.keep=jpeg source.keep_bytes=40000",
 )
 PARTS = ("segments", "embeddings", "index")
 

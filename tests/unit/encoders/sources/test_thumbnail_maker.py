@@ -12,7 +12,8 @@ from encoders.errors import UserError
 from encoders.schema import Frames, join_frames
 from encoders.sources.file import FileSource
 from encoders.sources.live.push_source import PushSource
-from encoders.sources.thumbnail_maker import ThumbnailMaker, thumbnail_maker
+from encoders.sources.thumbnail_maker import MOST_BYTES, ThumbnailMaker, jpeg_of, thumbnail_maker
+from pipeline.config.compose import compose
 from tests.support.videos import numbered, read_number, write_video
 
 
@@ -65,6 +66,28 @@ def test_no_picture_exceeds_its_bytes() -> None:
     noise = np.frombuffer(os.urandom(480 * 270 * 3), np.uint8).reshape(270, 480, 3)
     sizes = [len(ThumbnailMaker(480, 75, most)(noise)) for most in (200_000, 40_000, 2_000)]
     assert sizes[0] > 40_000 and sizes[1] <= 40_000 and sizes[2] <= 2_000
+
+
+def test_a_picture_with_much_detail_is_smaller_and_no_worse_than_quality_50() -> None:
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (68, 120, 3), dtype=np.uint8))
+    picture = np.asarray(coarse.resize((480, 272), Image.Resampling.BICUBIC))
+    whole, less = ThumbnailMaker(480, 75, 10**6)(picture), ThumbnailMaker(480, 75, 10_000)(picture)
+    assert len(whole) > 10_000 >= len(less) > 7_000  # nearly as many bytes as it may have
+    small = Image.open(io.BytesIO(less))
+    width, height = small.size
+    assert 160 < width < 480 and width / height == pytest.approx(480 / 272, rel=0.01)
+    reference = Image.open(io.BytesIO(jpeg_of(picture, 50)))
+    assert small.quantization == reference.quantization  # type: ignore[attr-defined]
+    flat = np.full((270, 480, 3), 128, np.uint8)  # fits, so nothing of it is lowered
+    assert ThumbnailMaker(480, 75, 10_000)(flat) == jpeg_of(flat, 75)
+    assert len(ThumbnailMaker(480, 20, 10_000)(picture)) <= 10_000  # a lower quality stays
+
+
+def test_the_default_bounds_an_hour() -> None:
+    """At a frame a second, in MB of 10^6 bytes."""
+    default = compose("ingest", ["video=x", "bank=x", "source.keep=jpeg"]).source["keep_bytes"]
+    assert default == MOST_BYTES and 3600 * MOST_BYTES / 1e6 == 36
 
 
 @pytest.mark.parametrize("decoder", ["auto", "decord"])
