@@ -18,7 +18,10 @@ from encoders.models.acceleration.onednn_linear import PackedLinear, count_weigh
 
 # parameters up to which the overhead of an operation exceeds its work
 _SMALL = 50_000_000
-_SHAPES = 8  # graphs at most; a video has segments of few lengths
+_SHAPES = 8  # graphs at most; one mostly serves batches of all sizes
+
+# what tracing and graphs raise; AttributeError: a torch without tracing
+_UNTRACED = (RuntimeError, ValueError, TypeError, AttributeError)
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +29,9 @@ log = logging.getLogger(__name__)
 class JitTrace:
     """`JitTrace(function)(x)` equals function(x). After `after` calls with one shape the function
     is traced. If the graph gives the same numbers, later calls with that shape run the graph.
+
+    Another shape takes a graph that is there, if that gives the same numbers. A graph holds a
+    packed copy of the weights, 5 to 10 MB of the embedded towers, so one a shape would be many.
     """
 
     def __init__(
@@ -68,23 +74,35 @@ class JitTrace:
 
     @torch.inference_mode()
     def _trace(self, x: Tensor) -> None:
-        """Trace this shape; if that fails, give up tracing for good."""
-        if len(self._graphs) == _SHAPES:
-            self._is_traceable = False
+        """Find a graph for this shape, or trace it; if that fails, give up tracing for good."""
+        traced = list({id(graph): graph for graph in self._graphs.values()}.values())
+        for graph in traced:
+            if self._is_same(graph, x):
+                self._graphs[x.shape] = graph
+                return
+        self._is_traceable = len(traced) < _SHAPES
+        if not self._is_traceable:
             return
         _silence_tracer()
         try:
             graph = _trace_graph(self._function, x)
-            # torch rewrites a graph on its second run
-            same = all(torch.equal(graph(one), self._function(one)) for one in (x, x, -x))
-        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-            # AttributeError: a torch without tracing
+        except _UNTRACED as error:
             log.debug("not traced: %s", error)
-            same = False
-        if same:
+            self._is_traceable = False
+            return
+        if self._is_same(graph, x):
             self._graphs[x.shape] = graph
         else:
             self._is_traceable = False
+
+    def _is_same(self, graph: Any, x: Tensor) -> bool:
+        """Whether the graph gives the function's numbers for this shape."""
+        try:
+            # torch rewrites a graph on its second run
+            return all(torch.equal(graph(one), self._function(one)) for one in (x, x, -x))
+        except _UNTRACED as error:
+            log.debug("not the same: %s", error)
+            return False
 
 
 def _silence_tracer() -> None:

@@ -208,6 +208,26 @@ def test_what_a_graph_cannot_say_stays_a_function():
     assert len(calls) == tries + 1
 
 
+def test_one_graph_serves_batches_of_all_sizes():
+    layer = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU()).requires_grad_(False)
+    traced = JitTrace(layer, layer, after=2)
+    for size in (4, 1, 7, 9, 2):
+        for x in torch.randn(3, size, 8, generator=torch.Generator().manual_seed(size)):
+            assert torch.equal(traced(x), layer(x))
+    assert len(traced._graphs) == 5
+    assert len({id(graph) for graph in traced._graphs.values()}) == 1
+
+
+def test_a_graph_that_holds_a_size_serves_that_size_alone():
+    """What reads the size as a number of Python is another function for every size."""
+    layer = torch.nn.Linear(8, 8).requires_grad_(False)
+    traced = JitTrace(lambda x: layer(x) * len(x), layer, after=2)
+    for size in (4, 2):
+        for x in torch.randn(3, size, 8, generator=torch.Generator().manual_seed(size)):
+            assert torch.equal(traced(x), layer(x) * size)
+    assert len({id(graph) for graph in traced._graphs.values()}) == 2
+
+
 def test_a_large_model_is_not_traced(monkeypatch):
     monkeypatch.setattr("encoders.models.acceleration.jit_trace._SMALL", 10)
     layer = torch.nn.Linear(4, 4).requires_grad_(False)
