@@ -18,6 +18,12 @@ from pipeline.export.moment_list import ListedMoment
 from pipeline.schema import Answer, check_question
 
 
+_ADD_ROUTE = (
+    "counts, orders and summaries need the whole video, and this answer rests on the frames that "
+    "fit best; --answer route reads every segment for them"
+)
+
+
 def run(settings: AskSettings, engine: Engine | None = None) -> int:
     """reelbank ask. engine: of these settings, from a caller that keeps it."""
     check_question(settings.question)
@@ -53,6 +59,8 @@ def run(settings: AskSettings, engine: Engine | None = None) -> int:
     report_files(moments, settings.question, settings)
     if videos != [ALL]:
         messages.suggest("find", settings.video, "a person")
+    if _needs_all_of_it(settings):
+        messages.hint(_ADD_ROUTE)
     return 0
 
 
@@ -60,6 +68,16 @@ def _is_stored(bank: str, video: str) -> bool:
     """Whether a text is the id of a video of the bank, and no file: before anything is opened."""
     is_name = video == Path(video).name and not Path(video).exists()
     return is_name and (Path(bank) / "segments" / video).is_dir()
+
+
+def _needs_all_of_it(settings: AskSettings) -> bool:
+    """Whether single moments were read for a question that `route` reads the whole video for."""
+    if not str(settings.answer["_target_"]).endswith(".Retrieve"):
+        return False
+    from pipeline.answer.strategies.route import whole_video_rule
+    from pipeline.frame_embedder import is_of_needle_world
+
+    return whole_video_rule(settings.question, is_of_needle_world(settings.backbone)) is not None
 
 
 def listed_moments(answer: Answer, engine: Engine) -> list[ListedMoment]:

@@ -326,6 +326,16 @@ def test_a_first_question_and_a_first_search(run, films, home):
     assert (code, err) == (0, "") and "two.mp4" in out and "a=1 'b'.mp4" in out
 
 
+def test_a_question_that_counts_is_told_of_route(run, films, tmp_path):
+    line = ["ask", str(films / "two.mp4"), "-b", str(tmp_path), *toy_parts()]
+    code, _, err = run(*line, "How many names were shown?")
+    assert code == 0 and err.splitlines()[-1].startswith("hint: counts, orders and summaries need ")
+    for words in (["What is the code?"], ["How many names were shown?", "--quiet"]):
+        assert run(*line, *words)[::2] == (0, "")
+    code, _, err = run(*line, "How many names were shown?", "--answer", "map_reduce")
+    assert (code, err) == (0, "")
+
+
 def test_json_and_quiet_print_the_answer_alone(run, films, tmp_path):
     film = str(films / "two.mp4")
     code, out, err = run("ask", film, "x=1?", "--json", "-b", str(tmp_path / "a"), *toy_parts())

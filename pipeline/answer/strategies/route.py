@@ -42,6 +42,23 @@ _GLOBAL = (
 )
 
 
+def whole_video_rule(text: str, only_cards: bool) -> str | None:
+    """Why a question needs the whole video, by rules over its text; None where it does not.
+    only_cards: the model answers questions about cards alone."""
+    aim = _aim(text, only_cards)
+    if aim is not None and not (only_cards and aim == "union"):
+        return f'the question has the aim "{aim}"'
+    if not only_cards and re.search(_GLOBAL, planner.plan(text).text.casefold()):
+        return "the question is about the whole video"
+    return None
+
+
+def _aim(text: str, only_cards: bool) -> str | None:
+    """What the findings of segments are reduced to by rule, such as "count"; None: by no rule."""
+    plan = map_plan(text, only_cards=only_cards, reduce="auto")
+    return plan.aim if plan is not None and plan.uses_rules else None
+
+
 class Route:
     """Chooses one of `full`, `retrieve` and `map_reduce` for each question."""
 
@@ -164,21 +181,12 @@ class Route:
         self, question: Question, answerer: "Answerer", log: CallLog, timer: StageTimer
     ) -> str | None:
         """Why the question needs the whole video; None where it does not."""
-        plan = map_plan(question.search_text, only_cards=answerer.only_cards, reduce="auto")
-        if plan is not None and plan.aim not in ("model", "union"):
-            return f'the question has the aim "{plan.aim}"'
-        text = planner.plan(question.search_text).text
-        if answerer.only_cards:
-            return None
-        if self._by == "model":
-            asked = text_context(question, (), ASK.format(question=text))
-            word = log.read("route", asked, timer).text.casefold()
-            return "the model says that it needs the whole video" if "all" in word else None
-        if plan is not None and plan.aim == "union":
-            return 'the question has the aim "union"'
-        if re.search(_GLOBAL, text.casefold()):
-            return "the question is about the whole video"
-        return None
+        text, only_cards = question.search_text, answerer.only_cards
+        if self._by == "rules" or only_cards or _aim(text, only_cards) not in (None, "union"):
+            return whole_video_rule(text, only_cards)
+        asked = text_context(question, (), ASK.format(question=planner.plan(text).text))
+        word = log.read("route", asked, timer).text.casefold()
+        return "the model says that it needs the whole video" if "all" in word else None
 
     def _stands_out(self, question: Question, answerer: "Answerer") -> float | None:
         """By how many standard deviations the best frame lies above the best ones together; None

@@ -71,6 +71,11 @@ class EncodingMessages:
         line = shlex.join(["reelbank", *words, *option])
         print(f"next: {line}", file=sys.stderr, flush=True)
 
+    def hint(self, text: str) -> None:
+        """A sentence about a better way to ask."""
+        if self._settings.messages == Messages.summary:
+            print(f"hint: {text}", file=sys.stderr, flush=True)
+
 
 @contextmanager
 def progress_bar(info: "VideoInfo") -> Iterator["Report"]:
