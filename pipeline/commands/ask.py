@@ -17,7 +17,6 @@ from pipeline.engine import ALL, Engine
 from pipeline.export.moment_list import ListedMoment
 from pipeline.schema import Answer, check_question
 
-
 _ADD_ROUTE = (
     "counts, orders and summaries need the whole video, and this answer rests on the frames that "
     "fit best; --answer route reads every segment for them"
