@@ -68,6 +68,7 @@ from pipeline.ingest.embeddings import FrameEmbedding
 from pipeline.ingest.ingester import Ingester
 from pipeline.ingest.text import TextExtraction
 from pipeline.kv_policy.schema import KVPolicy
+from pipeline.line_scan.schema import LineScan
 from pipeline.moments.local_text_model import LocalTextModel
 from pipeline.picture_source import PictureSource
 from pipeline.provenance import of_any_model, of_same_tower, provenance
@@ -107,6 +108,7 @@ GROUPS = (
     "reader",
     "abstention",
     "answer",
+    "line_scan",
 )
 
 
@@ -157,6 +159,17 @@ def require_local(model: AnyModel, what: str) -> Backbone:
             "backbone="
         )
     return model
+
+
+def build_line_scan(node: PartSettings, model: AnyModel) -> LineScan | None:
+    """What reads every line for a question; None with line_scan=none. UserError where the model
+    cannot."""
+    if not node:
+        return None
+    check("line_scan", node)
+    backbone = require_local(model, "line_scan=attention")
+    scan: LineScan = call("line_scan", instantiate("line_scan", node), backbone)
+    return scan
 
 
 def text_model_of(model: AnyModel) -> TextModel:
@@ -258,6 +271,7 @@ def build_qa(
     resolution: Resolution = instantiate("resolution", settings.resolution)
     extractors, absent = build_extractors(settings.text), absent_extractors(settings.text)
     sentence_encoder = build_sentence_encoder(settings.dense)
+    line_scan = build_line_scan(settings.line_scan, backbone)
     check_parts(
         settings,
         keeps_kv=call("prefill", new_prefill, backbone).keeps_kv,
@@ -332,6 +346,7 @@ def build_qa(
         read_tokens=settings.read_tokens or _read_frames(backbone) * backbone.tokens_per_frame,
         cite_share=settings.cite_share,
         sentence_encoder=sentence_encoder,
+        line_scan=line_scan,
         read_text_tokens=read_text_tokens(settings, backbone),
         only_cards=not backbone.reads_text and backbone.questions == "needle_world",
         raw_scores=_raw_scores(retriever),

@@ -60,6 +60,15 @@ class LineFilter:
         low, high = self.within.get(video_id, (0.0, 0.0))
         return max(low, self.start), min(high, self.end)
 
+    def passes(self, line: TextLine) -> bool:
+        """Whether a line of one of the filter's videos can match."""
+        if self.kinds and line.kind not in self.kinds:
+            return False
+        if line.known > self.moment(line.video_id):
+            return False
+        start, end = self.span(line.video_id)
+        return line.start < end and line.end > start
+
 
 @dataclass(frozen=True, slots=True)
 class RankedLine:

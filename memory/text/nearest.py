@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from encoders.text.lines import TextLine
 from memory.text.bm25 import LineFilter, RankedLine
 from memory.text.rows import TextRows
 from memory.text.vectors import TextVectors
@@ -39,7 +38,7 @@ def search(
         ranked = []
         for id_, score in zip(ids, scores, strict=True):
             line = lines.get(id_)
-            if line is None or score < least or not _passes(line, line_filter):
+            if line is None or score < least or not line_filter.passes(line):
                 continue
             end = min(line.end, line_filter.moment(line.video_id))
             line = replace(line, end=end)
@@ -61,12 +60,3 @@ def _ids(rows: TextRows, line_filter: LineFilter) -> Sequence[range] | None:
 def _is_selective(line_filter: LineFilter) -> bool:
     times = (line_filter.start, line_filter.end, line_filter.asked_at)
     return bool(line_filter.kinds or line_filter.within) or times != (0.0, math.inf, math.inf)
-
-
-def _passes(line: TextLine, line_filter: LineFilter) -> bool:
-    if line_filter.kinds and line.kind not in line_filter.kinds:
-        return False
-    if line.known > line_filter.moment(line.video_id):
-        return False
-    start, end = line_filter.span(line.video_id)
-    return line.start < end and line.end > start

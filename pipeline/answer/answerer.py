@@ -40,6 +40,7 @@ from pipeline.answer.strategies.retrieve import Retrieve, asks_for_newest
 from pipeline.answer.strategies.schema import AnswerStrategy, Turn
 from pipeline.answer.strategies.segment_slices import seen_slices
 from pipeline.answer.stream import AnswerStream
+from pipeline.line_scan.schema import LineScan
 from pipeline.query.batched import BatchedQueries
 from pipeline.query.time_limits import TimedQuestion, read_times
 from pipeline.runtime.cancel import Emit, raise_if_cancelled
@@ -74,6 +75,7 @@ class Answerer:
     cite_share: float  # of the heaviest frame's weight: lighter frames are not cited
     # embeds lines (encoders/text/mean_pooled_encoder.py); None: only their words are searched
     sentence_encoder: SentenceEncoder | None = None
+    line_scan: LineScan | None = None  # reads every line for a question; None: no
     # tokens of recalled text in the prompt; 0 = text is cited beside the answer, not read
     read_text_tokens: int = 0
     # True: the model reads no text and knows only the questions of the needle world
@@ -301,6 +303,7 @@ class Answerer:
         return RequestBuilder(
             self.bank,
             self.sentence_encoder,
+            self.line_scan,
             self.reader.count_tokens,
             self.read_text_tokens,
             self.only_cards,

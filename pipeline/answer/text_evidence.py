@@ -20,6 +20,8 @@ from memory.text.bm25 import RankedLine
 from pipeline.answer.quotes.quotation import Quotation
 from pipeline.answer.requests.line_limits import is_asked, lines_seen
 from pipeline.config.units import format_time
+from pipeline.line_scan.line_stream import stream
+from pipeline.line_scan.schema import LineScan
 from pipeline.query import plan as planner
 from pipeline.query.time_phrases import parse_video_time
 from pipeline.schema import CHANNEL_WORDS, CitedLine
@@ -40,22 +42,29 @@ def find(
     question: Question,
     durations: Mapping[str, float],
     sentence_encoder: SentenceEncoder | None = None,
+    line_scan: LineScan | None = None,
 ) -> tuple[RankedLine, ...]:
     """The lines that belong to a question, best first; none after its moment.
 
     durations: seconds of each video. sentence_encoder: ranks lines by their vectors as well, and
-    both rankings are fused by rank. Quoted words must occur, so for them only words count.
+    line_scan reads all of them; the rankings are fused by rank. Quoted words must occur, so for
+    them only words count.
     """
     plan = planner.plan(question.search_text)
     line_filter = lines_seen(question, plan.time, durations)
     by_words = bank.text.search(plan.query, line_filter, 4 * MAX_LINES)
     ranked = sorted(by_words, key=lambda one: -one.score * plan.weights.get(one.line.kind, 1.0))
     lines = [one for one in ranked if one.coverage >= MIN_COVERAGE]
+    rankings = [lines]
     if sentence_encoder is not None and not plan.query.phrases:
         vector = sentence_encoder.embed([plan.text])[0].numpy()  # [E]
         by_meaning = bank.text.nearest(vector, line_filter, 4 * MAX_LINES)
-        near = [one for one in by_meaning if one.coverage >= MIN_COSINE]
-        lines = fuse_ranked([lines, near], _name)
+        rankings.append([one for one in by_meaning if one.coverage >= MIN_COSINE])
+    if line_scan is not None and not plan.query.phrases:
+        every = stream(bank.text, line_filter)
+        rankings.append(line_scan.rank(plan.text, every, MAX_LINES))
+    if len(rankings) > 1:
+        lines = fuse_ranked(rankings, _name)
     lines = [one for one in lines if is_asked(one, question)]
     # of lines with the same text, the best
     best = {one.line.text.casefold(): one for one in reversed(lines)}

@@ -11,6 +11,7 @@ from pipeline.engine_parts.loaded_parts import LoadedParts, settle_collector
 if TYPE_CHECKING:
     from encoders.models.backbone import Backbone
     from encoders.text.lines import SentenceEncoder
+    from pipeline.line_scan.schema import LineScan
     from pipeline.moments.finder import Finder
     from pipeline.moments.frame_channels import Embedders
     from pipeline.text_model import TextModel
@@ -54,6 +55,7 @@ class FinderCache:
                 "alone) to 1"
             )
         check("planner", settings.planner)
+        check("line_scan", settings.line_scan)
         if PICTURE in plain:
             check("clip", settings.clip)
             check("further_clips", settings.further_clips)
@@ -110,6 +112,7 @@ class FinderCache:
             frames.channels,
             fitting(self._sentence_encoder, bank.text),
             settings.late_lines,
+            self._line_scan(),
             planner,
             frames.queries,
             frames.picture_names,
@@ -121,6 +124,15 @@ class FinderCache:
         from pipeline.further_embedders import search_embedders
 
         return search_embedders(self._parts.settings.finding, self._parts.search_clip(recorded))
+
+    def _line_scan(self) -> "LineScan | None":
+        """What reads every line for a question; a model is loaded for it alone."""
+        node = self._parts.settings.finding.line_scan
+        if not node:
+            return None
+        from pipeline.build import build_line_scan
+
+        return build_line_scan(node, self._parts.backbone)
 
     def _text_model(self) -> "TextModel":
         """The model as one that reads text alone."""

@@ -25,6 +25,7 @@ from torch import Tensor
 from encoders.errors import UserError
 from encoders.models.kv_cache import FixedCache
 from memory.schema import Evidence
+from pipeline.answer.attention.suffix_attention import mass_of_parts, suffix_scores
 from pipeline.answer.schema import Reader
 from pipeline.runtime.stage_timer import StageTimer
 
@@ -84,11 +85,7 @@ class QuestionAttention:
         """[L, Hq, F] float32: the share of the question's attention that each frame gets; text
         gets the rest of 1.
         """
-        masses = []
-        for scores in self._scores():
-            shares = torch.softmax(scores, -1).mean(1)  # [Hq, S]
-            sums = shares.new_zeros(shares.shape[0], self.frames + 1)
-            masses.append(sums.index_add_(1, self.frames_of.to(shares.device) + 1, shares)[:, 1:])
+        masses = [mass_of_parts(one, self.frames_of, self.frames) for one in self._scores()]
         return torch.stack(masses).cpu()
 
     @cached_property
@@ -145,12 +142,7 @@ class QuestionAttention:
 
     def _scores(self) -> Iterator[Tensor]:
         """Of each layer [Hq, n, S]: scaled products; -inf for later tokens of the question."""
-        count, length = self.queries.shape[2], self.keys.shape[2]
-        later = torch.ones(count, length, dtype=torch.bool).triu(length - count + 1)
-        group = self.queries.shape[1] // self.keys.shape[1]
-        for query, key in zip(self.queries, self.keys, strict=True):
-            scores = query @ key.repeat_interleave(group, 0).transpose(1, 2)
-            yield scores.masked_fill_(later.to(scores.device), -torch.inf)
+        return map(suffix_scores, self.queries, self.keys)
 
     def _outputs(self, chosen: Tensor) -> Iterator[Tensor]:
         """Of each layer [n, Hq * Dh], with the keys of text and of the chosen frames."""

@@ -6,8 +6,9 @@ Knows the bank, the planner and the clock; no configuration, no output. Channels
   such as `picture:conse`;
 - `kv`: frames whose keys answer the question's queries in the language model.
 For these the bank's retriever is a fused one with parts of these names. A sentence encoder
-also ranks lines by their vectors (`dense`) and by their tokens (`late`). The planner's weights
-enter the fusion (memory/retrieval/fusion.py).
+also ranks lines by their vectors (`dense`) and by their tokens (`late`), and a scan of all lines
+by the attention that a question pays to them (`attention`). The planner's weights enter the fusion
+(memory/retrieval/fusion.py).
 """
 
 import math
@@ -24,10 +25,13 @@ from memory.retrieval.fusion import Moment, fuse
 from memory.schema import Question, VideoSpan
 from memory.text.bm25 import LineFilter, RankedLine
 from memory.text.maxsim import maxsim
+from pipeline.line_scan.line_stream import stream
+from pipeline.line_scan.schema import LineScan
 from pipeline.query import wall_clock
 from pipeline.query.batched import BatchedQueries
 from pipeline.query.picture_weights import picture_weights
 from pipeline.query.plan import (
+    ATTENTION,
     CHANNELS,
     DENSE,
     LATE,
@@ -58,6 +62,7 @@ class Finder:
     # encoders/text/mean_pooled_encoder.py; None: lines are ranked by their words alone
     sentence_encoder: SentenceEncoder | None = None
     late_lines: int = 0  # best lines by words and by vectors to compare token by token
+    line_scan: LineScan | None = None  # reads every line; None: no
     planner: Planner = plan_by_rules
     # what the bank's retrievers need of a text, computed once for all videos
     queries: tuple[BatchedQueries, ...] = ()
@@ -142,6 +147,7 @@ class Finder:
             rankings |= self._by_words(plan, line_filter, kinds, spans)
             raise_if_cancelled(cancelled)
             rankings |= self._by_meaning(plan, line_filter, spans)
+            rankings |= self._by_attention(plan, line_filter, spans)
         return rankings | self._by_frames(plan, spans, asked_at, cancelled)
 
     def _spans(
@@ -252,6 +258,19 @@ class Finder:
                 _moment(replace(one, score=score, coverage=score)) for score, one in scored
             ]
         return rankings
+
+    def _by_attention(
+        self, plan: QueryPlan, line_filter: LineFilter, spans: Mapping[str, Span]
+    ) -> dict[str, list[Moment]]:
+        """Lines by a scan of all of them; nothing for quoted words, as by meaning."""
+        if self.line_scan is None or plan.query.phrases:
+            return {}
+        every = stream(self.bank.text, line_filter)
+        ranked = self.line_scan.rank(plan.text, every, DEPTH)
+        # attention cannot tell how much of the question a line covers
+        return {
+            ATTENTION: [replace(_moment(one), share=1.0) for one in ranked if _overlaps(one, spans)]
+        }
 
 
 def _ids(videos: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from pipeline.text_model import TextModel
 CHANNELS = ("subtitle", "speech", "ocr", "detection", "object", "label", "caption", "picture")
 PICTURE, KV = "picture", "kv"
 DENSE, LATE = "dense", "late"  # text lines by meaning: by their vectors, by their tokens
+ATTENTION = "attention"  # text lines by the attention of a model that reads all of them
 # channels that look at frames; kv needs the backbone, so no default has it
 FRAMES = (PICTURE, KV)
 _OF = PICTURE + ":"  # before the name of one frame embedder of several
@@ -56,6 +57,7 @@ _WEIGHTS = {
     KV: 0.3,
     DENSE: 1.0,
     LATE: 1.0,
+    ATTENTION: 1.0,
 }
 _CUES = (  # words of a question -> weights of channels
     (

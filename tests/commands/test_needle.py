@@ -243,7 +243,7 @@ CHANGED = {  # a value other than the default of every setting that can change a
     "frame_order": "score", "block_score": "kmeans", "query_pool": "last",
     "key_index": "query_lists", "position": "linear",
     "encode_position": "linear", "sparsity": "xattention",
-    "resolution": "high_low",
+    "resolution": "high_low", "line_scan": "attention",
     "kv_policy": "frame_means", "eviction_score": "output_error",
     "visual_tokens": "on_demand", "made_with": "model",
 }  # fmt: skip

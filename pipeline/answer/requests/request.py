@@ -16,6 +16,7 @@ from memory.storage.catalog import VideoRow
 from memory.text.bm25 import RankedLine
 from pipeline.answer import text_evidence
 from pipeline.answer.requests.video_titles import video_titles
+from pipeline.line_scan.schema import LineScan
 from pipeline.query.time_limits import read_times
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import check_question, source_warning
@@ -60,6 +61,7 @@ class RequestBuilder:
 
     bank: MemoryBank
     sentence_encoder: SentenceEncoder | None  # None: only the words of lines are searched
+    line_scan: LineScan | None  # None: no search reads every line
     count_tokens: Callable[[str], int]  # of a text in the model's prompt
     read_text_tokens: int  # of lines in the prompt
     only_cards: bool  # the model knows no words of time
@@ -79,7 +81,9 @@ class RequestBuilder:
         matches: tuple[RankedLine, ...] = ()
         if self._has_text(question):
             with timer("search_text"):
-                matches = text_evidence.find(self.bank, question, durations, self.sentence_encoder)
+                matches = text_evidence.find(
+                    self.bank, question, durations, self.sentence_encoder, self.line_scan
+                )
             if not timed.note and len(videos) == 1:
                 (duration,) = durations.values()
                 notes.append(text_evidence.time_note(question.search_text, duration))

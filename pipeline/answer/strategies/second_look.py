@@ -141,7 +141,9 @@ class SecondLook:
                 each: bank.catalog.duration(bank.catalog.require_video(each))
                 for each in question.videos
             }
-            matches = text_evidence.find(bank, question, durations, answerer.sentence_encoder)
+            matches = text_evidence.find(
+                bank, question, durations, answerer.sentence_encoder, answerer.line_scan
+            )
         evidence = answerer.recall(question, timer, answerer.read_tokens)
         named = dict.fromkeys([*(one.line.video_id for one in matches), *evidence.question.videos])
         rows = {each: visible_segments(bank, question, each) for each in named}

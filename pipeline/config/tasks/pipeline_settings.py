@@ -159,6 +159,9 @@ class PipelineSettings(Settings):
     )
     text: dict[str, PartSettings] = mandatory("Extractors of text, by name; several at once.")
     dense: PartSettings = mandatory("Encodes lines of text by meaning; empty: by words alone.")
+    line_scan: PartSettings = mandatory(
+        "Finds lines by reading all of them, for each question; empty: no."
+    )
 
 
 @dataclass

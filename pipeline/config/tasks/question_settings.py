@@ -197,11 +197,12 @@ class FindSettings(Settings):
         "first.",
     )
     dense: PartSettings = mandatory("Finds lines by meaning; the encoder of the bank.")
+    line_scan: PartSettings = mandatory("Finds lines by reading all of them; empty: no.")
     text: dict[str, PartSettings] | None = setting(
         None, "Extractors of text for encode=true. null: as in `reelbank ingest`."
     )
     planner: PartSettings = mandatory("Says how much each channel counts.")
     backbone: PartSettings = mandatory(
-        "Loaded for channels=[...,kv], which needs that of the bank, for planner=model, and for "
-        "encode=true."
+        "Loaded for channels=[...,kv], which needs that of the bank, for planner=model, for "
+        "line_scan=attention, and for encode=true."
     )
