@@ -125,6 +125,6 @@ def _show(
 ) -> None:
     """Keep a picture for the page. sampled_at: None where the encoder does not use it."""
     name = source.info.video_id
-    pictures.show(name, picture)
     if sampled_at is not None and source.thumbnail is None:  # else the bank stores it
         pictures.keep(name, picture, sampled_at)
+    pictures.show(name, picture)  # last: then requests convert it

@@ -28,6 +28,8 @@ Picture = av.VideoFrame | np.ndarray  # decoded, or [height, width, 3] uint8 RGB
 class _Newest:
     picture: Picture
     jpeg: bytes | None = None  # once it was asked for
+    # PyAV keeps a scaler in each decoded picture: two threads that convert one end the process
+    converting: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(slots=True)
@@ -55,7 +57,7 @@ class PictureShelf:
         return self._nbytes
 
     def show(self, name: str, picture: Picture) -> None:
-        """The newest picture of a source."""
+        """The newest picture of a source, which nobody else reads from now on."""
         # every picture of every source comes here: a lock would make all wait for whoever has it
         own = self._sources.get(name)
         if own is None:
@@ -94,9 +96,10 @@ class PictureShelf:
         newest = None if own is None else own.newest
         if newest is None:
             return None
-        if newest.jpeg is None:
-            newest.jpeg = _jpeg(newest.picture)
-        return newest.jpeg
+        with newest.converting:
+            if newest.jpeg is None:
+                newest.jpeg = _jpeg(newest.picture)
+            return newest.jpeg
 
     def forget(self, name: str) -> None:
         """Free the pictures of a source."""

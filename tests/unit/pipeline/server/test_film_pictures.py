@@ -1,7 +1,9 @@
 """Pictures of the page: the same ones as are encoded, the way players show them, within bounds."""
 
 import io
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -98,6 +100,22 @@ def test_all_sources_share_one_bound_and_the_oldest_pictures_go_first() -> None:
     for second in range(3, 12):
         shelf.keep("b", noise, float(second))
     assert shelf.nbytes == 4 * probe.nbytes and shelf.at("b", 5.0) is None
+
+
+def test_visitors_who_look_at_once_get_one_conversion_of_the_newest_picture() -> None:
+    """Two of the same decoded picture at a time end the process."""
+    noise = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
+    shelf, start = PictureShelf(), threading.Barrier(8)
+
+    def look(_: int) -> bytes | None:
+        start.wait(20)
+        return shelf.newest("door")
+
+    with ThreadPoolExecutor(8) as visitors:
+        for _ in range(3):
+            shelf.show("door", av.VideoFrame.from_ndarray(noise, format="rgb24"))
+            first, *others = visitors.map(look, range(8))
+            assert first is not None and all(jpeg is first for jpeg in others)
 
 
 def test_a_browser_that_sends_no_picture_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
