@@ -26,6 +26,7 @@ from pipeline.ingest.text import TextExtraction, video_file
 from pipeline.moments.finder import Finder
 from pipeline.runtime.stage_timer import StageTimer
 from tests.support.console import sentence
+from tests.support.matching_model import matching_checkpoint
 from tests.support.records import files, info
 from tests.support.talks import SRT, WORDS, talks
 from tests.support.toys import toy_checkpoint, toy_parts
@@ -83,6 +84,28 @@ def test_pictures_and_words_are_fused_and_shown_on_a_page(run, bank, tmp_path) -
     moments = json.loads(out)["moments"]
     assert code == 0 and "picture" in {channel for each in moments for channel in each["channels"]}
     assert moments[0]["lines"][0]["text"].startswith("Bread") and len(moments[0]["thumbnail"]) > 100
+
+
+@pytest.mark.slow  # seconds of CPU
+def test_lines_are_also_found_by_the_attention_of_a_model_that_reads_them_all(run, bank) -> None:
+    """With a model whose attention is set by hand; the embedded one reads no text, and one behind
+    an address shows no attention."""
+    asked = ("find", f"bank={bank}", "query=bread and salt", "channels=[subtitle]")
+    scan = "line_scan=attention"
+    own = (f"backbone.path={matching_checkpoint()}", "backbone.reads_text=true")
+    code, out, err = run(*asked, scan, *own, "backbone.questions=null", "format=json")
+    best, *_ = json.loads(out)["moments"]
+    assert (code, err) == (0, "") and set(best["channels"]) == {"subtitle", "attention"}
+    assert best["lines"][0]["text"].startswith("Bread")
+    code, out, err = run(*asked, scan)
+    assert (code, out) == (2, "")
+    sentence(err, "line_scan=attention needs a model that reads text")
+    code, out, err = run(*asked, scan, "backbone=endpoint", "backbone.url=http://localhost:9/v1")
+    assert (code, out) == (2, "")
+    sentence(err, "line_scan=attention needs a model in this process")
+    code, out, err = run(*asked, scan, *own, "line_scan.keep_tokens=0")
+    assert (code, out) == (2, "")
+    sentence(err, "line_scan.keep_tokens=0", "use 1 or more of each")
 
 
 def test_frames_are_also_found_by_the_language_models_own_keys(run, bank, film) -> None:

@@ -59,10 +59,12 @@ EVERY = sorted(
     for p in (ROOT / "conf").glob("*/*.yaml")
     if p.parent.name not in PRESETS
 )
+EMPTY = {("line_scan", "none")}  # no part at all; lines are read in test_line_scans.py
 OPTIONS = [
     (group, name)
     for group, name in EVERY
     if group not in (*BATCH, *CONTROLS, *LINES, *NEEDLES, *ALERTS, *CONVERSATION, WORDS, SCORES)
+    and (group, name) not in EMPTY
 ]
 PUBLISHED = ("b32", "mobileclip2", "siglip", "siglip2")  # frame embedders
 DOWNLOADED = {("clip", name) for name in PUBLISHED} | {
