@@ -1,7 +1,7 @@
 # Everything happens in .venv; nothing outside this folder is changed. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: reference measure help setup test test-all demo docs dist train table format clean
+.PHONY: reference measure help setup test test-all types quick demo docs dist train table format clean
 
 # Waiting OpenMP threads sleep instead of spinning: on few cores spinning slows the thread that has work.
 export OMP_WAIT_POLICY = passive
@@ -34,11 +34,9 @@ $(READY): pyproject.toml constraints.txt
 		echo "setup: failed; all that pip had to say is in .venv/pip.log" >&2; exit 1; }; \
 	touch $@
 
-define CHECK
+define STYLE
 .venv/bin/ruff check --quiet .
 .venv/bin/ruff format --check --quiet .
-.venv/bin/mypy --no-error-summary
-.venv/bin/lint-imports --no-cache --no-logo
 endef
 
 # Two processes with a thread each: most tests wait for one another's Python, not for the cores.
@@ -48,13 +46,19 @@ TWO := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q -
 	--max-worker-restart=0 -o faulthandler_timeout=400 -o faulthandler_exit_on_timeout=true
 
 test: $(READY) ## style, types and the tests that take seconds
-	$(CHECK)
-	$(TWO)
+	$(STYLE)
+	@$(MAKE) --no-print-directory -j 2 types quick
 
-test-all: $(READY) ## the same, then the slow tests one by one
-	$(CHECK)
-	$(TWO)
+test-all: test ## the same, then the slow tests one by one
 	.venv/bin/python -m pytest -q -m slow
+
+# Beside the tests, which leave a fifth of two cores idle while they wait.
+types: $(READY)
+	.venv/bin/mypy --no-error-summary
+	.venv/bin/lint-imports --no-cache --no-logo
+
+quick: $(READY)
+	$(TWO)
 
 demo: $(READY) ## the main job from end to end on a video made on the spot
 	@.venv/bin/python -m pipeline.evaluation.tour
