@@ -8,11 +8,12 @@ The streams are those of a server (`StreamSet`), with one encoder and one bank. 
 pictures are made up: a frame comes as soon as the stream has its turn. All else is real: the
 embedded model, the bank, the supervision of the streams. Each stream shows a card with a code for
 five frames an hour, at a place of its own. In the end the code of each hour is asked for, at its
-last frame. Memory is the process's, of no file (RssAnon): medians of the first and of the last
-tenth of the second half.
+last frame and about this hour alone. Memory is the process's, of no file (RssAnon): medians of the
+first and of the last tenth of the second half.
 """
 
 import argparse
+import math
 import statistics
 import tempfile
 import threading
@@ -107,7 +108,9 @@ def right_codes(qa: VideoQA, sources: dict[str, SimulatedSource], every: float) 
     for name, source in sources.items():
         for hour, (needle, _, since) in enumerate(source.cards):
             moment = hour * HOUR_S + since + (SHOWN_FRAMES - 1) * every
-            question = Question("What is the code on the card?", [name], moment)
+            # each hour has another code, and one answer says one
+            spans = {name: ((hour * HOUR_S, math.inf),)}
+            question = Question("What is the code on the card?", [name], moment, spans=spans)
             right += qa.ask(question).text.startswith(needle.text)
             asked += 1
     return right, asked
