@@ -56,3 +56,9 @@ def test_what_a_step_began_ends_with_it(tmp_path) -> None:
             return
         time.sleep(0.02)
     raise AssertionError("it runs on")
+
+
+def test_all_steps_take_nine_minutes_and_each_fits_four() -> None:
+    """By their estimates."""
+    assert sum(step.seconds for step in gpu.STEPS) <= 540
+    assert all(step.seconds <= 240 for step in gpu.STEPS)

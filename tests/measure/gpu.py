@@ -184,7 +184,7 @@ def frame_embedder(run: Run) -> Rows:
 
 STEPS = (
     Step("gpu_tests", gpu_tests, 30),
-    Step("families", families, 60),
+    Step("families", families, 50),
     Step("decoding", decoding, 40),
     Step("hardware_decoding", hardware_decoding, 25),
     Step("frame_embedder", frame_embedder, 25),
