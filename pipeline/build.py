@@ -296,7 +296,7 @@ def build_qa(
         prefetch_frames=settings.prefetch_frames,
         counts_frames=endpoint is not None,
         resolution=resolution,
-        words=None if isinstance(backbone, Endpoint) else functools.partial(_embed_words, backbone),
+        words=None if isinstance(backbone, Endpoint) else functools.partial(embed_words, backbone),
     )
     try:
         # now, not after an hour of encoding
@@ -403,7 +403,7 @@ def _of_same_tower(
     return of_same_tower(Path(settings.bank), own, local, instantiate("made_with", node))
 
 
-def _embed_words(backbone: Backbone, text: str) -> torch.Tensor:
+def embed_words(backbone: Backbone, text: str) -> torch.Tensor:
     """[n, D] of the tokens of a text."""
     return backbone.language_model.embed(backbone.prompt.ids(text))
 

@@ -30,9 +30,7 @@ def with_context_token(frame: VisualTokens, count: int, words: Tensor, beta: flo
     if count < 2:
         return pooled_frame(frame, count)
     cells, x = pooled_frame(frame, count - 1), frame.tokens.float()
-    query = normalize(words.to(x.device, torch.float32), dim=1)
-    cosine = query @ normalize(x[:, : query.shape[1]], dim=1).T  # [n, m]
-    weights = torch.softmax(beta * cosine, dim=-1).mean(0)  # [m]
+    weights = question_weights(x, words, beta)
     same = (frame.pos[None] == cells.pos[:, None]).all(-1)  # [count - 1, m]
     free = weights.cpu().masked_fill(same.any(0), -1.0)
     places = torch.cat([same.int().argmax(1), free.argmax()[None]])
@@ -44,3 +42,10 @@ def with_context_token(frame: VisualTokens, count: int, words: Tensor, beta: flo
         pos=frame.pos[places[order]],
         offsets=torch.tensor([0, count]),
     )
+
+
+def question_weights(x: Tensor, words: Tensor, beta: float) -> Tensor:
+    """[m] float32, sum 1: w(p) above, of tokens x [m, D or more] float32. words: [n, D]."""
+    query = normalize(words.to(x.device, torch.float32), dim=1)
+    cosine = query @ normalize(x[:, : query.shape[1]], dim=1).T  # [n, m]
+    return torch.softmax(beta * cosine, dim=-1).mean(0)
