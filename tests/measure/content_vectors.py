@@ -11,7 +11,6 @@ second. A hit is a question of whose only needle a frame is among the first `@` 
 """
 
 import argparse
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -72,7 +71,7 @@ def _frames(film: Film, fps: float, size: tuple[int, int]) -> Frames:
     return join_frames(list(source.frames()))
 
 
-def _scores(tokens: VisualTokens, words: Tensor) -> Mapping[str, Tensor]:
+def _scores(tokens: VisualTokens, words: Tensor) -> dict[str, Tensor]:
     """[T] of each search by the model's own tokens. words: [n, D] of the question."""
     query = normalize(normalize(words.float(), dim=1).mean(0), dim=0)
     frames = [
