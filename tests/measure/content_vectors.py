@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 
 from encoders.compression.context_token import question_weights
 from encoders.schema import Frames, VisualTokens, join_frames
-from pipeline.build import build_backbone, embed_words
+from pipeline.build import build_local, embed_words
 from pipeline.config.compose import compose
 from pipeline.config.tasks.question_settings import AskSettings
 from pipeline.evaluation.needle.films.film import FilmSource
@@ -39,7 +39,7 @@ def report(options: argparse.Namespace) -> None:
     films, items = films_of(["retrieve"], options.films, options.seed)
     config = compose("ask", [*PLAIN])
     assert isinstance(config, AskSettings)
-    backbone, clip = build_backbone(config), build_clip(config)
+    backbone, clip = build_local(config), build_clip(config)
     hits: dict[str, list[tuple[str, tuple[float, ...]]]] = {}
     for film in films:
         frames = _frames(film, config.fps, backbone.frame_size)
