@@ -35,6 +35,7 @@ from memory.union.bank_union import open_banks, refuse_unfit
 from pipeline.answer.answerer import Answerer
 from pipeline.answer.batched_reader import BatchedReader
 from pipeline.answer.film_encoder import FilmEncoder
+from pipeline.answer.line_scan.schema import LineScan
 from pipeline.answer.schema import Abstention, EvidenceReader, GroupReader, Reader
 from pipeline.answer.strategies.schema import AnswerStrategy
 from pipeline.answer.text_evidence import DEFAULT_TOKENS
@@ -68,7 +69,6 @@ from pipeline.ingest.embeddings import FrameEmbedding
 from pipeline.ingest.ingester import Ingester
 from pipeline.ingest.text import TextExtraction
 from pipeline.kv_policy.schema import KVPolicy
-from pipeline.line_scan.schema import LineScan
 from pipeline.moments.local_text_model import LocalTextModel
 from pipeline.picture_source import PictureSource
 from pipeline.provenance import of_any_model, of_same_tower, provenance

@@ -29,6 +29,7 @@ from pipeline.answer.citations import (
     recalled_spans,
 )
 from pipeline.answer.film_encoder import FilmEncoder
+from pipeline.answer.line_scan.schema import LineScan
 from pipeline.answer.quotes.quotation import Quotation
 from pipeline.answer.quotes.quoter import Quoter
 from pipeline.answer.quotes.words import NO_ANSWER, Words
@@ -40,7 +41,6 @@ from pipeline.answer.strategies.retrieve import Retrieve, asks_for_newest
 from pipeline.answer.strategies.schema import AnswerStrategy, Turn
 from pipeline.answer.strategies.segment_slices import seen_slices
 from pipeline.answer.stream import AnswerStream
-from pipeline.line_scan.schema import LineScan
 from pipeline.query.batched import BatchedQueries
 from pipeline.query.time_limits import TimedQuestion, read_times
 from pipeline.runtime.cancel import Emit, raise_if_cancelled

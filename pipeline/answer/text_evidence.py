@@ -17,11 +17,11 @@ from memory.bank import MemoryBank
 from memory.retrieval.fusion import fuse_ranked
 from memory.schema import Question, VideoSpan, VideoTitle
 from memory.text.bm25 import RankedLine
+from pipeline.answer.line_scan.line_stream import stream
+from pipeline.answer.line_scan.schema import LineScan
 from pipeline.answer.quotes.quotation import Quotation
 from pipeline.answer.requests.line_limits import is_asked, lines_seen
 from pipeline.config.units import format_time
-from pipeline.line_scan.line_stream import stream
-from pipeline.line_scan.schema import LineScan
 from pipeline.query import plan as planner
 from pipeline.query.time_phrases import parse_video_time
 from pipeline.schema import CHANNEL_WORDS, CitedLine

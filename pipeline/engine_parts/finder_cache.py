@@ -11,7 +11,7 @@ from pipeline.engine_parts.loaded_parts import LoadedParts, settle_collector
 if TYPE_CHECKING:
     from encoders.models.backbone import Backbone
     from encoders.text.lines import SentenceEncoder
-    from pipeline.line_scan.schema import LineScan
+    from pipeline.answer.line_scan.schema import LineScan
     from pipeline.moments.finder import Finder
     from pipeline.moments.frame_channels import Embedders
     from pipeline.text_model import TextModel

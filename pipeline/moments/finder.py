@@ -25,8 +25,8 @@ from memory.retrieval.fusion import Moment, fuse
 from memory.schema import Question, VideoSpan
 from memory.text.bm25 import LineFilter, RankedLine
 from memory.text.maxsim import maxsim
-from pipeline.line_scan.line_stream import stream
-from pipeline.line_scan.schema import LineScan
+from pipeline.answer.line_scan.line_stream import stream
+from pipeline.answer.line_scan.schema import LineScan
 from pipeline.query import wall_clock
 from pipeline.query.batched import BatchedQueries
 from pipeline.query.picture_weights import picture_weights

@@ -13,10 +13,10 @@ import yaml
 
 from encoders.text.lines import TextBlock, TextLine, TextSpan
 from memory.text.bm25 import LineFilter
+from pipeline.answer.line_scan.line_stream import stream
+from pipeline.answer.line_scan.schema import LineScan
 from pipeline.answer.text_evidence import prompt_line
 from pipeline.build import build_line_scan
-from pipeline.line_scan.line_stream import stream
-from pipeline.line_scan.schema import LineScan
 from tests.support.banks import opened
 from tests.support.matching_model import matching_backbone
 from tests.support.paths import CONF

@@ -35,6 +35,7 @@ import torch
 from encoders.models.families.llava_onevision import LlavaOneVision
 from encoders.text.lines import TextLine
 from memory.schema import Question
+from pipeline.answer.line_scan.attention_scan import AttentionScan
 from pipeline.answer.text_evidence import prompt_line
 from pipeline.build import build_qa
 from pipeline.config.compose import compose
@@ -45,7 +46,6 @@ from pipeline.evaluation.speed.model import make
 from pipeline.evaluation.speed.ready_frames import ReadyFrames, noise_frames
 from pipeline.evaluation.speed.reelbank_arm import load_backbone
 from pipeline.frame_embedder import build_clip
-from pipeline.line_scan.attention_scan import AttentionScan
 
 # name -> (bank, overrides); rows of one bank share what is encoded, by the first of them
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -18,7 +18,7 @@ from encoders.models.acceleration.onednn_linear import PackedLinear, count_weigh
 
 # parameters up to which the overhead of an operation exceeds its work
 _SMALL = 50_000_000
-_SHAPES = 8  # graphs at most; one mostly serves batches of all sizes
+_MOST_GRAPHS = 8  # of one function; one graph mostly serves batches of all sizes
 
 # what tracing and graphs raise; AttributeError: a torch without tracing
 _UNTRACED = (RuntimeError, ValueError, TypeError, AttributeError)
@@ -80,7 +80,7 @@ class JitTrace:
             if self._is_same(graph, x):
                 self._graphs[x.shape] = graph
                 return
-        self._is_traceable = len(traced) < _SHAPES
+        self._is_traceable = len(traced) < _MOST_GRAPHS
         if not self._is_traceable:
             return
         _silence_tracer()

@@ -15,8 +15,8 @@ from memory.schema import Question, VideoSpan, VideoTitle
 from memory.storage.catalog import VideoRow
 from memory.text.bm25 import RankedLine
 from pipeline.answer import text_evidence
+from pipeline.answer.line_scan.schema import LineScan
 from pipeline.answer.requests.video_titles import video_titles
-from pipeline.line_scan.schema import LineScan
 from pipeline.query.time_limits import read_times
 from pipeline.runtime.stage_timer import StageTimer
 from pipeline.schema import check_question, source_warning

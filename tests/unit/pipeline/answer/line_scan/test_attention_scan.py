@@ -11,9 +11,9 @@ import torch
 from encoders.errors import UserError
 from encoders.text.lines import TextBlock, TextLine, TextSpan
 from memory.text.bm25 import LineFilter
+from pipeline.answer.line_scan.attention_scan import AttentionScan
+from pipeline.answer.line_scan.line_stream import stream
 from pipeline.answer.text_evidence import prompt_line
-from pipeline.line_scan.attention_scan import AttentionScan
-from pipeline.line_scan.line_stream import stream
 from pipeline.moments.finder import Finder
 from tests.support.banks import opened
 from tests.support.matching_model import matching_backbone

@@ -6,7 +6,7 @@ A film's words are too many for one prompt, so the model reads a window of lines
                  tokens of softmax(q k^T / sqrt(Dh))
 The best lines go on with the next window, in order of time, so a line competes with its window and
 with the best lines so far:
-    kept <- the lines with most mass of kept and window, as many as keep_tokens hold
+    best <- the lines with most mass of best and window, as many as keep_tokens hold
 With a window that holds all lines it is one pass over all of them. The paper scores tokens,
 smoothed over phrases, and keeps the sentences around the best ones; here whole lines are scored.
 
@@ -79,11 +79,11 @@ class AttentionScan:
         self._first_layer = max(model.kv_shape.layers - layers, 0)
 
     def rank(self, question: str, lines: Iterable[TextLine], most: int) -> list[RankedLine]:
-        """At most `most` lines, best first: those that are kept after the last window. `score` is
+        """At most `most` lines, best first: those of the last window. `score` is
         a line's mass there, and `coverage` its share of that of all lines there.
         """
         suffix = self._prompt.suffix_ids(question)
-        kept: list[RankedLine] = []
+        ranked: list[RankedLine] = []
         best: list[_Candidate] = []
         window: list[_Candidate] = []
         size = 0
@@ -95,8 +95,8 @@ class AttentionScan:
             window.append(_Candidate(number, line, ids))
             size += len(ids)
         if window:
-            _, kept = self._best([*best, *window], suffix)
-        return kept[:most]
+            _, ranked = self._best([*best, *window], suffix)
+        return ranked[:most]
 
     def _best(
         self, candidates: Sequence[_Candidate], suffix: list[int]
@@ -105,17 +105,17 @@ class AttentionScan:
         mass = self._mass([one.ids for one in candidates], suffix)
         total = float(mass.sum()) or 1.0
         order = sorted(range(len(candidates)), key=lambda place: (-float(mass[place]), place))
-        kept: list[_Candidate] = []
+        best: list[_Candidate] = []
         ranked: list[RankedLine] = []
         left = self._keep
         for place in order:
             one = candidates[place]
             if len(one.ids) <= left:
-                kept.append(one)
+                best.append(one)
                 left -= len(one.ids)
                 own, line = float(mass[place]), one.line
                 ranked.append(RankedLine(line, own, own / total, line.start, line.end))
-        return sorted(kept, key=lambda one: one.number), ranked
+        return sorted(best, key=lambda one: one.number), ranked
 
     @torch.inference_mode()
     def _mass(self, texts: Sequence[list[int]], suffix: list[int]) -> Tensor:
